@@ -1,0 +1,47 @@
+# The commands a person must know: make demo, make test, make check. The others serve them.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+TARGET := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
+SUITES := $(CURDIR)/target/suites
+RIVALS := $(CURDIR)/target/rivals
+# Rustup puts cargo where a new shell finds it, but not a running one.
+export PATH := $(or $(CARGO_HOME),$(HOME)/.cargo)/bin:$(PATH)
+export LAMINA_FS ?= $(TARGET)/release/lamina-fs
+export LAMINA_SUITES ?= $(SUITES)/bin
+
+.PHONY: help demo test check deps suites-deps rivals-deps compare-suites build
+
+help:
+	@echo "make demo            mount a Debian system from three layers, as an unprivileged user"
+	@echo "make test            everything: the oracle, mounted, rootless and third-party suites (root, some 20 minutes)"
+	@echo "make check           what needs no privilege and little time: format, lints, unit tests"
+	@echo "make compare-suites  the third-party suites on overlayfs, fuse-overlayfs and Lamina, side by side (root)"
+
+demo: deps build
+	@scripts/demo
+
+# The runner's summary comes last.
+test: deps suites-deps build
+	@if cargo nextest --version >/dev/null 2>&1; then cargo nextest run --workspace --no-fail-fast; else cargo test --workspace --no-fail-fast; fi
+
+check:
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --quiet -- -D warnings
+	cargo test --quiet --workspace --lib --bins
+	cargo test --quiet -p lamina-tests --test tidy
+
+build: deps
+	@cargo build --release --quiet -p lamina-fs
+
+deps:
+	@scripts/deps
+
+suites-deps: deps
+	@test -x $(SUITES)/bin/pjdfstest -a -x $(SUITES)/bin/fsx || test -x $(LAMINA_SUITES)/pjdfstest -a -x $(LAMINA_SUITES)/fsx || \
+		cargo install --quiet --locked --root $(SUITES) pjdfstest@0.2.2 fsx@0.3.2
+
+rivals-deps: deps
+	@test -x $(RIVALS)/bin/fuse-overlayfs || cargo install --quiet --locked --root $(RIVALS) fuse-overlayfs@2.0.0
+
+compare-suites: suites-deps rivals-deps build
+	@cargo run --quiet --release -p lamina-tests --bin compare-suites

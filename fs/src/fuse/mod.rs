@@ -1,0 +1,27 @@
+//! How the kernel asks: the union, served over FUSE.
+//!
+//! Owns everything that names `fuser`. Must not know how layers combine. Invariant: this module decodes, calls and
+//! replies; it decides nothing about the tree.
+
+pub mod background;
+pub mod session;
+
+pub mod fusermount;
+mod mount;
+mod signals;
+
+mod directory;
+mod driver;
+mod ioctl;
+mod negotiate;
+mod offload;
+mod reply;
+
+mod convert;
+mod errno;
+
+/// The library that speaks the protocol.
+pub const LIBRARY_VERSION: &str = "fuser 0.18.0";
+
+/// The protocol it speaks, see include/uapi/linux/fuse.h.
+pub const KERNEL_INTERFACE: &str = "7.40";

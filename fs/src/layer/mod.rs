@@ -1,0 +1,20 @@
+//! One layer: a directory tree on disk, and what it says of a name. Knows nothing of other layers.
+//!
+//! Invariant: only `Upper` has verbs that change a layer.
+
+mod lower;
+mod overlap;
+mod override_stat;
+mod setup;
+mod upper;
+mod whiteout;
+mod work;
+
+pub use lower::{DirMarks, Entry, Layer, LayerId};
+pub use override_stat::{Overridden, OverrideStat, is_override_xattr, show_security, store_security};
+pub use setup::SetupError;
+pub use upper::{Node, Upper, UpperConfig, WhiteoutStyle};
+pub use whiteout::{LayerName, is_private_xattr, is_reserved};
+pub use work::{Temporary, WorkDir, list};
+
+pub(crate) use overlap::check_overlap;

@@ -1,0 +1,225 @@
+//! One file of the union: what the layers hold of it now.
+//!
+//! Owns the state that a copy-up, a rename or a removal changes. Must not do I/O. Invariant: number, kind and what lies
+//! below never change; once in the upper layer, a file stays the same file there.
+
+use super::merge::DirPart;
+use crate::layer::{DirMarks, LayerId};
+use parking_lot::{Mutex, RwLock};
+use std::ffi::OsStr;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+/// The number by which the kernel knows a file.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct InodeNumber(pub u64);
+
+impl InodeNumber {
+    /// The root directory (`FUSE_ROOT_ID`).
+    pub const ROOT: InodeNumber = InodeNumber(1);
+}
+
+/// The kind of a file.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[expect(missing_docs, reason = "the names are those of inode(7)")]
+pub enum Kind {
+    Regular,
+    Directory,
+    Symlink,
+    Fifo,
+    Socket,
+    CharDevice,
+    BlockDevice,
+}
+
+impl Kind {
+    /// From the type bits of a mode.
+    pub fn from_mode(mode: u32) -> Kind {
+        match mode & libc::S_IFMT {
+            libc::S_IFDIR => Kind::Directory,
+            libc::S_IFLNK => Kind::Symlink,
+            libc::S_IFIFO => Kind::Fifo,
+            libc::S_IFSOCK => Kind::Socket,
+            libc::S_IFCHR => Kind::CharDevice,
+            libc::S_IFBLK => Kind::BlockDevice,
+            _ => Kind::Regular,
+        }
+    }
+}
+
+/// A name in a directory of the union.
+#[derive(Debug)]
+pub struct Place {
+    /// The directory.
+    pub parent: Arc<Inode>,
+    /// One component.
+    pub name: Box<OsStr>,
+}
+
+impl Place {
+    /// Whether this is the name `name` of `parent`.
+    pub fn is(&self, parent: &Inode, name: &OsStr) -> bool {
+        self.parent.number == parent.number && &*self.name == name
+    }
+}
+
+/// What names a backing file while the mount lives.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Identity {
+    /// The layer.
+    pub layer: LayerId,
+    /// Device number.
+    pub dev: u64,
+    /// Inode number on the device.
+    pub ino: u64,
+}
+
+/// What the lower layers hold of an inode.
+#[derive(Debug)]
+pub enum Below {
+    /// Nothing: it was made in the upper layer.
+    Nothing,
+    /// A file of one lower layer.
+    Leaf {
+        /// Which file.
+        identity: Identity,
+        /// Names that it has there.
+        nlink: u32,
+    },
+    /// Directories of one or more lower layers, topmost first.
+    Dir(Box<[DirPart]>),
+}
+
+/// The file that the upper layer holds of an inode.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct UpperFile {
+    /// Device number.
+    pub dev: u64,
+    /// Inode number on the device.
+    pub ino: u64,
+}
+
+/// What changes in an inode's life.
+#[derive(Debug, Default)]
+pub struct State {
+    /// The file in the upper layer, once there is one.
+    pub upper: Option<UpperFile>,
+    /// The marks of the directory in the upper layer.
+    pub upper_marks: DirMarks,
+    /// One of its names; `None` while none is known or none is left.
+    pub place: Option<Arc<Place>>,
+    /// A reference to the upper file that needs no name.
+    pub pin: Option<Arc<OwnedFd>>,
+    /// A data descriptor that could not be opened again, because of the file's mode.
+    pub held: Option<Arc<OwnedFd>>,
+    /// No name is left.
+    pub removed: bool,
+    /// Added to the link count of the backing file to get that of the union.
+    pub nlink_delta: i32,
+    /// Its key in the hard link index, where it has one.
+    pub link_key: Option<Arc<str>>,
+    /// Every identity under which the table finds it.
+    pub identities: Vec<Identity>,
+    /// Whether the directory in the upper layer has a default ACL; `None` until asked.
+    pub default_acl: Option<bool>,
+}
+
+/// One file of the union.
+#[derive(Debug)]
+pub struct Inode {
+    /// Its number.
+    pub number: InodeNumber,
+    /// Its kind.
+    pub kind: Kind,
+    /// What the lower layers hold of it.
+    pub below: Below,
+    /// Where the lower layers hold it; `None` for the root and for what was made in the upper layer.
+    pub home: Option<Arc<Place>>,
+    /// What changes.
+    pub state: RwLock<State>,
+    /// Held over its copy-up.
+    pub copying: Mutex<()>,
+    /// For a directory: held while its names are looked up (shared) or changed.
+    pub children: RwLock<()>,
+    lookups: AtomicU64,
+    opens: AtomicU32,
+}
+
+impl Inode {
+    /// A new inode that nobody has looked up.
+    pub fn new(number: InodeNumber, kind: Kind, below: Below, home: Option<Arc<Place>>, state: State) -> Self {
+        Inode {
+            number,
+            kind,
+            below,
+            home,
+            state: RwLock::new(state),
+            copying: Mutex::new(()),
+            children: RwLock::new(()),
+            lookups: AtomicU64::new(0),
+            opens: AtomicU32::new(0),
+        }
+    }
+
+    /// Whether this is a directory.
+    pub fn is_dir(&self) -> bool {
+        self.kind == Kind::Directory
+    }
+
+    /// The lower layers' parts of a directory.
+    pub fn lower_parts(&self) -> &[DirPart] {
+        match &self.below {
+            Below::Dir(parts) => parts,
+            _ => &[],
+        }
+    }
+
+    /// Whether the upper layer holds it.
+    pub fn in_upper(&self) -> bool {
+        self.state.read().upper.is_some()
+    }
+
+    /// Whether no name of it is left.
+    pub fn is_removed(&self) -> bool {
+        self.state.read().removed
+    }
+
+    /// Counts lookups by the kernel.
+    pub fn add_lookups(&self, count: u64) {
+        self.lookups.fetch_add(count, Ordering::Relaxed);
+    }
+
+    /// Takes back lookups; returns how many are left.
+    pub fn take_lookups(&self, count: u64) -> u64 {
+        let before = self
+            .lookups
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |now| Some(now.saturating_sub(count)))
+            .unwrap_or_default();
+        before.saturating_sub(count)
+    }
+
+    /// Lookups that the kernel still holds.
+    pub fn lookups(&self) -> u64 {
+        self.lookups.load(Ordering::Relaxed)
+    }
+
+    /// Counts an open.
+    pub fn opened(&self) {
+        self.opens.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Takes back an open; returns how many are left.
+    pub fn closed(&self) -> u32 {
+        let before = self
+            .opens
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |now| Some(now.saturating_sub(1)))
+            .unwrap_or_default();
+        before.saturating_sub(1)
+    }
+
+    /// How often it is open.
+    pub fn opens(&self) -> u32 {
+        self.opens.load(Ordering::Relaxed)
+    }
+}

@@ -1,0 +1,267 @@
+//! Hard links of lower files stay one file: which lower file became which upper file, kept in the work directory.
+//!
+//! Owns `WORKDIR/index` in the format of the kernel's overlayfs (`index=on`: a hard link to the upper file, named by the
+//! hexadecimal `ovl_fb` of the lower one), `WORKDIR/lamina/links` for filesystems without file handles, and
+//! `WORKDIR/lamina/hidden` (how many names of a lower file are gone). Must not know inodes. Invariant: the entry of a file
+//! is there before any of its names shows the copy.
+
+use crate::error::Result;
+use crate::layer::{Layer, Upper, WorkDir};
+use crate::sys::handle::{FileHandle, file_handle};
+use crate::sys::rename;
+use crate::sys::{open, stat::Stat};
+use parking_lot::Mutex;
+use std::collections::HashMap;
+use std::ffi::{OsStr, OsString};
+use std::fmt::Write as _;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+
+/// Version, magic, length, flags and type of `struct ovl_fb` (fs/overlayfs/overlayfs.h), then the UUID.
+const FB_HEADER_BYTES: usize = 21;
+const FB_MAGIC: u8 = 0xfb;
+/// `OVL_FH_FLAG_BIG_ENDIAN`: the handle's words are in this machine's order.
+const FB_FLAGS: u8 = if cfg!(target_endian = "big") { 1 } else { 0 };
+/// Start of the hexadecimal form of every `ovl_fb`: version 0 and the magic.
+const FB_HEX_START: &str = "00fb";
+
+/// What is known of a lower file with several names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Linked {
+    /// It was copied up: the entry is a hard link to the upper file.
+    CopiedUp,
+    /// It was not, and this many of its names are gone.
+    Hidden(u32),
+}
+
+/// The index of one work directory.
+#[derive(Debug, Default)]
+pub struct LinkIndex {
+    entries: Mutex<HashMap<Arc<str>, Linked>>,
+}
+
+const INDEX_DIR: &str = "index";
+const OWN_DIR: &str = "lamina";
+const LINKS_DIR: &str = "links";
+const HIDDEN_DIR: &str = "hidden";
+
+impl LinkIndex {
+    /// Reads what earlier mounts left.
+    pub fn load(work: &WorkDir) -> Result<Self> {
+        let mut entries = HashMap::new();
+        let mut add = |name: OsString, linked| {
+            if let Ok(key) = name.into_string() {
+                entries.insert(Arc::from(key), linked);
+            }
+        };
+        if let Some(dir) = work.existing_side_dir(INDEX_DIR)? {
+            for entry in crate::layer::list(dir.as_fd())? {
+                // The kernel also keeps directories, for NFS, and whiteouts of orphans here.
+                if entry.format != Some(libc::S_IFDIR) && entry.format != Some(libc::S_IFCHR) {
+                    add(entry.name, Linked::CopiedUp);
+                }
+            }
+        }
+        if let Some(own) = work.existing_side_dir(OWN_DIR)? {
+            if open::exists(own.as_fd(), OsStr::new(HIDDEN_DIR))? {
+                let dir = open::open_dir(own.as_fd(), OsStr::new(HIDDEN_DIR))?;
+                for entry in crate::layer::list(dir.as_fd())? {
+                    let target = open::read_link(dir.as_fd(), &entry.name).unwrap_or_default();
+                    let count = std::str::from_utf8(&target).ok().and_then(|text| text.parse().ok());
+                    add(entry.name, Linked::Hidden(count.unwrap_or_default()));
+                }
+            }
+            if open::exists(own.as_fd(), OsStr::new(LINKS_DIR))? {
+                let dir = open::open_dir(own.as_fd(), OsStr::new(LINKS_DIR))?;
+                crate::layer::list(dir.as_fd())?.into_iter().for_each(|entry| add(entry.name, Linked::CopiedUp));
+            }
+        }
+        Ok(LinkIndex { entries: Mutex::new(entries) })
+    }
+
+    /// Whether nothing is known of any file, so that no key needs to be computed.
+    pub fn is_empty(&self) -> bool {
+        self.entries.lock().is_empty()
+    }
+
+    /// What is known of a file.
+    pub fn get(&self, key: &str) -> Option<Linked> {
+        self.entries.lock().get(key).copied()
+    }
+
+    /// A reference to the upper file that a lower one became.
+    pub fn open(&self, work: &WorkDir, key: &str) -> Result<OwnedFd> {
+        open::open_path(entry_dir(work, key)?.as_fd(), OsStr::new(key))
+    }
+
+    /// Notes which upper file a lower one becomes; `file` is any descriptor of it.
+    pub fn add(&self, upper: &Upper, key: &Arc<str>, file: BorrowedFd<'_>) -> Result<()> {
+        let dir = entry_dir(upper.work(), key)?;
+        match upper.link(file, dir.as_fd(), OsStr::new(&**key)) {
+            Err(error) if error.is(libc::EEXIST) => {
+                // A copy-up that a crash cut short: its file was never shown.
+                upper.remove_record(dir.as_fd(), OsStr::new(&**key))?;
+                upper.link(file, dir.as_fd(), OsStr::new(&**key))?;
+            }
+            other => other?,
+        }
+        self.drop_hidden(upper, key)?;
+        self.entries.lock().insert(key.clone(), Linked::CopiedUp);
+        Ok(())
+    }
+
+    /// The last name is gone, or the copy-up failed.
+    pub fn remove(&self, upper: &Upper, key: &str) -> Result<()> {
+        let dir = entry_dir(upper.work(), key)?;
+        upper.remove_record(dir.as_fd(), OsStr::new(key))?;
+        self.entries.lock().remove(key);
+        Ok(())
+    }
+
+    /// Notes how many names of a lower file are gone.
+    pub fn hide(&self, upper: &Upper, key: &Arc<str>, count: u32) -> Result<()> {
+        let dir = hidden_dir(upper.work())?;
+        let built = upper.work().temporary();
+        open::symlink(OsStr::new(&count.to_string()), built.dir(), built.name())?;
+        rename::replace(built.at(), rename::At { dir: dir.as_fd(), name: OsStr::new(&**key) })?;
+        built.published();
+        self.entries.lock().insert(key.clone(), Linked::Hidden(count));
+        Ok(())
+    }
+
+    fn drop_hidden(&self, upper: &Upper, key: &str) -> Result<()> {
+        match self.get(key) {
+            Some(Linked::Hidden(_)) => upper.remove_record(hidden_dir(upper.work())?.as_fd(), OsStr::new(key)),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn own_sub_dir(work: &WorkDir, name: &str) -> Result<OwnedFd> {
+    let own = work.side_dir(OWN_DIR)?;
+    match open::make_dir(own.as_fd(), OsStr::new(name), 0o700) {
+        Err(error) if !error.is(libc::EEXIST) => Err(error),
+        _ => open::open_dir(own.as_fd(), OsStr::new(name)),
+    }
+}
+
+fn hidden_dir(work: &WorkDir) -> Result<OwnedFd> {
+    own_sub_dir(work, HIDDEN_DIR)
+}
+
+fn entry_dir(work: &WorkDir, key: &str) -> Result<OwnedFd> {
+    match key.starts_with(FB_HEX_START) {
+        true => work.side_dir(INDEX_DIR),
+        false => own_sub_dir(work, LINKS_DIR),
+    }
+}
+
+/// The key of a lower file and, where its filesystem has file handles, the `ovl_fb` that it is the text of.
+pub fn key_of(
+    layer: &Layer,
+    dir: BorrowedFd<'_>,
+    name: &OsStr,
+    found: &Stat,
+    depth: usize,
+) -> Result<(Arc<str>, Option<Vec<u8>>)> {
+    match file_handle(dir, name)? {
+        Some(handle) if handle.bytes.len() + FB_HEADER_BYTES <= 120 => {
+            let fb = encode(&handle, &layer.uuid());
+            Ok((Arc::from(hex(&fb)), Some(fb)))
+        }
+        // Counted from the bottom, a layer keeps its place when others are put on top.
+        _ => Ok((Arc::from(format!("layer{depth}-{:x}", found.ino)), None)),
+    }
+}
+
+/// Mark of a copied-up file that holds the `ovl_fb` of the lower one, as the kernel writes it.
+const ORIGIN_MARK: &str = "origin";
+/// Mark that holds the key where there is no `ovl_fb`.
+const LINK_MARK: &str = "lamina.link";
+/// Mark that holds the link count.
+const NLINK_MARK: &str = "nlink";
+
+/// Marks an upper file as the one that a lower file with several names became.
+pub fn store_key(upper: &Upper, fd: BorrowedFd<'_>, key: &str, fb: Option<&[u8]>) -> Result<()> {
+    match fb {
+        Some(fb) => upper.set_mark(fd, ORIGIN_MARK, fb)?,
+        None => upper.set_mark(fd, LINK_MARK, key.as_bytes())?,
+    };
+    Ok(())
+}
+
+/// The key that `store_key`, or the kernel, left.
+pub fn stored_key(upper: &Upper, fd: BorrowedFd<'_>) -> Result<Option<String>> {
+    match upper.mark(fd, ORIGIN_MARK)? {
+        Some(fb) => Ok(Some(hex(&fb))),
+        None => Ok(upper.mark(fd, LINK_MARK)?.and_then(|key| String::from_utf8(key).ok())),
+    }
+}
+
+/// Writes the union's link count of an upper file, relative to the file's own.
+pub fn store_nlink(upper: &Upper, fd: BorrowedFd<'_>, delta: i32) -> Result<()> {
+    upper.set_mark(fd, NLINK_MARK, format!("U{delta:+}").as_bytes()).map(drop)
+}
+
+/// Reads the union's link count of an upper file, relative to the file's own.
+pub fn stored_nlink(
+    upper: &Upper,
+    fd: BorrowedFd<'_>,
+    upper_nlink: u32,
+    lower_nlink: Option<u32>,
+) -> Result<Option<i32>> {
+    Ok(upper.mark(fd, NLINK_MARK)?.and_then(|value| parse_nlink(&value, upper_nlink, lower_nlink)))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        // Writing to a String cannot fail.
+        write!(text, "{byte:02x}").unwrap_or_default();
+        text
+    })
+}
+
+fn encode(handle: &FileHandle, uuid: &[u8; 16]) -> Vec<u8> {
+    let length = FB_HEADER_BYTES + handle.bytes.len();
+    let mut fb = vec![0, FB_MAGIC, length as u8, FB_FLAGS, handle.kind];
+    fb.extend_from_slice(uuid);
+    fb.extend_from_slice(&handle.bytes);
+    fb
+}
+
+/// Reads the `nlink` attribute, given the link counts that it may be relative to.
+fn parse_nlink(value: &[u8], upper_nlink: u32, lower_nlink: Option<u32>) -> Option<i32> {
+    let text = std::str::from_utf8(value).ok()?.trim_end_matches('\0');
+    let (base, delta) = (text.get(..1)?, text.get(1..)?.parse::<i32>().ok()?);
+    match base {
+        "U" => Some(delta),
+        // Relative to the lower file: the same count, said relative to the upper one.
+        "L" => Some(i32::try_from(lower_nlink?).ok()? + delta - i32::try_from(upper_nlink).ok()?),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nlink_is_read_back() {
+        for delta in [-2, 0, 3] {
+            assert_eq!(parse_nlink(format!("U{delta:+}").as_bytes(), 5, None), Some(delta));
+        }
+        assert_eq!(parse_nlink(b"L-1", 2, Some(3)), Some(0));
+        for broken in ["", "U", "X+1", "U+x", "L+1"] {
+            assert_eq!(parse_nlink(broken.as_bytes(), 1, None), None, "{broken}");
+        }
+    }
+
+    #[test]
+    fn a_key_is_the_kernels() {
+        let handle = FileHandle { kind: 1, bytes: vec![1, 2, 3, 4, 5, 6, 7, 8] };
+        let fb = encode(&handle, &[0xaa; 16]);
+        assert_eq!(&fb[..5], &[0, 0xfb, 29, FB_FLAGS, 1]);
+        assert_eq!(&fb[5..21], &[0xaa; 16]);
+        assert_eq!(&fb[21..], &[1, 2, 3, 4, 5, 6, 7, 8]);
+    }
+}

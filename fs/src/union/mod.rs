@@ -1,0 +1,270 @@
+//! How layers combine. Knows nothing of FUSE.
+//!
+//! `Union` owns the stack of layers, the table of inodes and the descriptors. In reading order: `merge` decides what is
+//! visible, `lookup` turns a name into an inode, `backing` an inode into a descriptor, `copy_up` moves a file to the upper
+//! layer; then a file per verb.
+//!
+//! Lock order: `copying` of an inode, then of the directories above it, upward; then `children` of directories, the one above
+//! first, else the smaller number first; then `state` of one inode, held for no call. Only `copying` is held over a data copy,
+//! and only that of the inode being copied. Shards of the tables are innermost and held for no call.
+
+mod acl;
+mod attr;
+mod backing;
+mod copy_up;
+mod create;
+mod descriptors;
+mod file;
+mod ids;
+mod inode;
+mod links;
+mod lookup;
+mod merge;
+mod numbers;
+mod origin;
+mod readdir;
+mod remove;
+mod rename;
+mod stack;
+mod table;
+mod xattr;
+
+#[cfg(test)]
+mod fault_tests;
+
+pub use crate::layer::{OverrideStat, SetupError, UpperConfig};
+pub use crate::sys::stat::{TimeChange, Timestamp};
+pub use ids::{IdMap, IdMapError, IdPolicy, Squash};
+pub use inode::{InodeNumber, Kind};
+pub use readdir::{ListedEntry, Listing};
+pub use rename::RenameFlags;
+pub use xattr::XattrPolicy;
+
+use crate::error::{Error, Result};
+use crate::layer::{DirMarks, LayerId};
+use crate::sys::credentials::{Privilege, privilege};
+use crate::sys::stat;
+use dashmap::DashMap;
+use descriptors::{Descriptors, FILE_USES, Use};
+use inode::{Below, Inode, State, UpperFile};
+use links::LinkIndex;
+use merge::DirPart;
+use numbers::Numbering;
+use origin::Origins;
+use readdir::OpenDir;
+use stack::Stack;
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use table::InodeTable;
+
+/// Lower layers of one mount at the most (`OVL_MAX_STACK` of the kernel's overlayfs, and what Podman passes).
+pub const MAX_LOWERS: usize = 500;
+
+/// What a mount is made of; everything is parsed.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Roots of the lower layers, topmost first.
+    pub lowers: Vec<PathBuf>,
+    /// `None`: the mount is read-only.
+    pub upper: Option<UpperConfig>,
+    /// How owners are shown and stored.
+    pub ids: IdPolicy,
+    /// Which attributes are served.
+    pub xattrs: XattrPolicy,
+    /// Directories show one link.
+    pub static_nlink: bool,
+    /// Whether fsync(2) reaches the disk.
+    pub sync: bool,
+    /// The upper layer need not survive a crash; it says so in the work directory.
+    pub volatile: bool,
+    /// Whiteouts are `.wh.` files even where devices could be made.
+    pub force_dot_whiteouts: bool,
+    /// Whether POSIX ACLs are served.
+    pub acl: bool,
+    /// Descriptors of layers' files that are kept open at the most.
+    pub descriptors_max: usize,
+}
+
+/// Who asks; ids as the mount's users see them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the field names are those of credentials(7)")]
+pub struct Caller {
+    pub uid: u32,
+    pub gid: u32,
+    pub pid: u32,
+    pub umask: u32,
+}
+
+/// What a user sees of a file. Sizes in bytes, `blocks` of 512 bytes; see stat(2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the field names are those of stat(2)")]
+pub struct Attributes {
+    /// The number by which the kernel asks for it.
+    pub number: InodeNumber,
+    /// The number that users see: the same, but for the root.
+    pub st_ino: u64,
+    pub mode: u32,
+    pub nlink: u32,
+    pub uid: u32,
+    pub gid: u32,
+    pub rdev: u64,
+    pub size: u64,
+    pub blocks: u64,
+    pub blksize: u32,
+    pub atime: Timestamp,
+    pub mtime: Timestamp,
+    pub ctime: Timestamp,
+}
+
+/// Changes to a file's attributes; `None` keeps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[expect(missing_docs, reason = "the field names are those of stat(2)")]
+pub struct Changes {
+    pub mode: Option<u32>,
+    pub uid: Option<u32>,
+    pub gid: Option<u32>,
+    pub size: Option<u64>,
+    pub atime: TimeChange,
+    pub mtime: TimeChange,
+    /// Drop set-user-id, set-group-id and file capabilities.
+    pub kill_privileges: bool,
+}
+
+/// Free space and counts; see statvfs(3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the field names are those of statvfs(3)")]
+pub struct FilesystemStat {
+    pub blocks: u64,
+    pub bfree: u64,
+    pub bavail: u64,
+    pub files: u64,
+    pub ffree: u64,
+    pub bsize: u32,
+    pub frsize: u32,
+    pub name_max: u32,
+}
+
+/// The union of one stack of layers.
+pub struct Union {
+    stack: Stack,
+    table: InodeTable,
+    descriptors: Descriptors,
+    numbering: Numbering,
+    links: LinkIndex,
+    /// `None`: read-only, and no upper file exists.
+    origins: Option<Origins>,
+    open_dirs: DashMap<u64, Arc<OpenDir>>,
+    next_handle: AtomicU64,
+    privilege: Privilege,
+    root_ino: u64,
+    ids: IdPolicy,
+    xattrs: XattrPolicy,
+    static_nlink: bool,
+    sync: bool,
+    acl: bool,
+}
+
+impl Union {
+    /// Opens the layers, locks and empties the work directory.
+    ///
+    /// Sets this process's umask to 0: a new file's mode is decided here, not by the process that serves it.
+    ///
+    /// # Errors
+    /// A sentence that names the path, the cause and the way out; nothing has changed then.
+    pub fn new(config: Config) -> Result<Union, SetupError> {
+        nix::sys::stat::umask(nix::sys::stat::Mode::empty());
+        let stack = Stack::open(&config)?;
+        let fail = |error| SetupError::Work {
+            path: config.upper.as_ref().map(|upper| upper.work.clone()).unwrap_or_default(),
+            error,
+        };
+        let (links, origins) = match &stack.upper {
+            Some(upper) => (LinkIndex::load(upper.work()).map_err(fail)?, Some(Origins::load(upper).map_err(fail)?)),
+            None => (LinkIndex::default(), None),
+        };
+        let numbering = Numbering::new(stack.layers().map(|layer| layer.dev()));
+        let root = root_inode(&stack).map_err(fail)?;
+        let basis = stack.layers().find(|layer| layer.id() != LayerId::UPPER).map(|layer| layer.root_identity());
+        let (dev, ino) = basis.unwrap_or_default();
+        Ok(Union {
+            table: InodeTable::new(Arc::new(root)),
+            descriptors: Descriptors::new(config.descriptors_max),
+            root_ino: numbering.number(dev, ino, 0),
+            numbering,
+            links,
+            origins,
+            open_dirs: DashMap::new(),
+            next_handle: AtomicU64::new(1),
+            privilege: privilege().map_err(fail)?,
+            ids: config.ids,
+            xattrs: config.xattrs,
+            static_nlink: config.static_nlink,
+            sync: config.sync && !config.volatile,
+            acl: config.acl && config.xattrs.enabled,
+            stack,
+        })
+    }
+
+    /// Whether there is no upper layer.
+    pub fn read_only(&self) -> bool {
+        self.stack.upper.is_none()
+    }
+
+    /// At the end of a mount: brings the upper layer to the disk, unless it need not survive a crash.
+    pub fn finish(&self) {
+        let Some(upper) = &self.stack.upper else { return };
+        upper.work().unlock();
+        if !self.sync {
+            return;
+        }
+        if let Err(error) = stat::sync_filesystem(upper.layer().root()) {
+            tracing::error!(%error, "the upper layer may be incomplete after a power cut");
+        }
+    }
+
+    /// The kernel forgets lookups of an inode.
+    pub fn forget(&self, inode: InodeNumber, lookups: u64) {
+        for gone in self.table.forget(inode, lookups) {
+            self.descriptors.forget(gone.number, FILE_USES);
+            self.descriptors.forget(gone.number, gone.layers.into_iter().map(Use::Dir));
+        }
+    }
+
+    /// How many inodes are alive.
+    pub fn inode_count(&self) -> usize {
+        self.table.len()
+    }
+
+    fn inode(&self, number: InodeNumber) -> Result<Arc<Inode>> {
+        self.table.get(number).ok_or(Error::NoSuchInode)
+    }
+
+    fn dir(&self, number: InodeNumber) -> Result<Arc<Inode>> {
+        let inode = self.inode(number)?;
+        match inode.is_dir() {
+            true => Ok(inode),
+            false => Err(Error::NotDirectory),
+        }
+    }
+}
+
+fn root_inode(stack: &Stack) -> Result<Inode> {
+    let mut parts: Vec<DirPart> = Vec::new();
+    for layer in stack.layers() {
+        let marks = layer.dir_marks(layer.root())?;
+        parts.push(DirPart { layer: layer.id(), stat: layer.stat_fd(layer.root().as_fd())?, marks });
+        if marks.opaque {
+            break;
+        }
+    }
+    let upper = parts.first().filter(|part| part.layer == LayerId::UPPER).copied();
+    let state = State {
+        upper: upper.map(|part| UpperFile { dev: part.stat.dev, ino: part.stat.ino }),
+        upper_marks: upper.map(|part| part.marks).unwrap_or(DirMarks::default()),
+        ..State::default()
+    };
+    let lower = parts.into_iter().filter(|part| part.layer != LayerId::UPPER).collect();
+    Ok(Inode::new(InodeNumber::ROOT, Kind::Directory, Below::Dir(lower), None, state))
+}

@@ -1,0 +1,270 @@
+//! A mounted Lamina: the real binary, started as a user starts it. It owns finding the binary, waiting for the server's end and unmounting.
+//! Invariant: after drop, or after `unmount`, the server is gone; no wait is a sleep, each is on the server's pidfd.
+
+use std::fs::File;
+use std::io::{Read, Seek};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus, Stdio};
+use std::sync::OnceLock;
+
+use nix::mount::{MntFlags, umount2};
+use nix::poll::{PollFd, PollFlags, PollTimeout};
+use rustix::process::{Pid, PidfdFlags};
+
+use crate::layers::Layers;
+use crate::machine;
+
+/// Long enough that only a hang reaches it.
+const EXIT_TIMEOUT_MS: u16 = 60_000;
+
+/// The path of `lamina-fs`: from LAMINA_FS, else next to the test binaries, else built now.
+pub fn binary() -> &'static Path {
+    static BINARY: OnceLock<PathBuf> = OnceLock::new();
+    BINARY.get_or_init(|| {
+        if let Some(path) = std::env::var_os("LAMINA_FS") {
+            return path.into();
+        }
+        let own = std::env::current_exe().expect("path of the test binary");
+        let profile = own.parent().and_then(Path::parent).expect("target/PROFILE/deps/TEST");
+        let path = profile.join("lamina-fs");
+        if !path.exists() {
+            let target = profile.parent().expect("target directory");
+            let release = (profile.file_name() == Some("release".as_ref())).then_some("--release");
+            let mut cargo = Command::new(env!("CARGO"));
+            cargo.args(["build", "-p", "lamina-fs", "--target-dir"]).arg(target).args(release);
+            let status = cargo.current_dir(env!("CARGO_MANIFEST_DIR")).status().expect("run cargo");
+            assert!(status.success(), "cargo build -p lamina-fs: {status}");
+        }
+        path
+    })
+}
+
+/// How to start a Lamina; nothing happens before [`Lamina::mount`] or [`Lamina::run`].
+#[derive(Debug, Clone)]
+pub struct Lamina {
+    program: Vec<PathBuf>,
+    options: Vec<String>,
+    mountpoint: PathBuf,
+    environment: Vec<(String, String)>,
+}
+
+/// What a finished start answered.
+#[derive(Debug)]
+pub struct Finished {
+    /// Exit status of the command.
+    pub status: ExitStatus,
+    /// Everything on its standard error.
+    pub stderr: String,
+}
+
+impl Lamina {
+    /// On all of `layers`, writable.
+    pub fn on(layers: &Layers) -> Lamina {
+        Lamina::with_options(&layers.options(), &layers.merged)
+    }
+
+    /// On the lowers of `layers` only.
+    pub fn read_only(layers: &Layers) -> Lamina {
+        Lamina::with_options(&layers.lower_option(), &layers.merged)
+    }
+
+    /// With this option string.
+    pub fn with_options(options: &str, mountpoint: &Path) -> Lamina {
+        let program = vec![binary().to_path_buf()];
+        Lamina { program, options: vec![options.into()], mountpoint: mountpoint.into(), environment: Vec::new() }
+    }
+
+    /// One more `-o`.
+    pub fn option(mut self, option: &str) -> Lamina {
+        self.options.push(option.into());
+        self
+    }
+
+    /// One environment variable.
+    pub fn env(mut self, name: &str, value: &str) -> Lamina {
+        self.environment.push((name.into(), value.into()));
+        self
+    }
+
+    /// Starts it through another program, such as `prlimit --nofile=64 --`.
+    pub fn through(mut self, words: &[&str]) -> Lamina {
+        self.program.splice(0..0, words.iter().map(PathBuf::from));
+        self
+    }
+
+    /// Ends a mount that a test did not expect to succeed, so that it does not outlive the test.
+    pub fn unmount_unexpected(&self) {
+        if let Err(error) = detach(&self.mountpoint, MntFlags::MNT_DETACH) {
+            eprintln!("umount {}: {error}", self.mountpoint.display());
+        }
+    }
+
+    /// The command as it will be run.
+    pub fn command(&self) -> Command {
+        let mut command = Command::new(&self.program[0]);
+        command.args(&self.program[1..]);
+        self.options.iter().for_each(|option| {
+            command.arg("-o").arg(option);
+        });
+        command.arg(&self.mountpoint).envs(self.environment.iter().cloned()).stdin(Stdio::null());
+        command
+    }
+
+    /// Runs the command to its end: the server's fork, or the refusal.
+    pub fn run(&self) -> Finished {
+        // A file, not a pipe: a server that wrongly kept it open must fail its own test, not hang all others.
+        let mut errors: File = tempfile::tempfile().expect("temporary file");
+        let mut command = self.command();
+        command.stdout(Stdio::null()).stderr(errors.try_clone().expect("dup"));
+        let status = command.status().unwrap_or_else(|error| panic!("{:?}: {error}", self.program));
+        let mut stderr = String::new();
+        errors.rewind().and_then(|()| errors.read_to_string(&mut stderr)).expect("read standard error");
+        Finished { status, stderr }
+    }
+
+    /// Mounts, and panics with the command's own words if that fails.
+    #[track_caller]
+    pub fn mount(self) -> LaminaMount {
+        let mut mount = LaminaMount { lamina: self, server: None };
+        mount.start();
+        mount
+    }
+}
+
+struct Server {
+    pid: Pid,
+    pidfd: OwnedFd,
+}
+
+/// A live mount.
+pub struct LaminaMount {
+    lamina: Lamina,
+    server: Option<Server>,
+}
+
+impl LaminaMount {
+    /// The mount of `layers` with the default options.
+    #[track_caller]
+    pub fn new(layers: &Layers) -> LaminaMount {
+        Lamina::on(layers).mount()
+    }
+
+    #[track_caller]
+    fn start(&mut self) {
+        let finished = self.lamina.run();
+        assert!(finished.status.success(), "{:?}: {}\n{}", self.lamina.command(), finished.status, finished.stderr);
+        let pid = find_server(&self.lamina.mountpoint).expect("a lamina-fs process with this mountpoint");
+        let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty()).expect("pidfd_open");
+        self.server = Some(Server { pid, pidfd });
+    }
+
+    /// The mountpoint.
+    pub fn path(&self) -> &Path {
+        &self.lamina.mountpoint
+    }
+
+    /// A path inside the mount.
+    pub fn join(&self, path: &str) -> PathBuf {
+        self.lamina.mountpoint.join(path)
+    }
+
+    /// The server's process id.
+    pub fn server_pid(&self) -> Pid {
+        self.server.as_ref().expect("mounted").pid
+    }
+
+    /// Resident memory of the server in KiB, from /proc/PID/status.
+    pub fn resident_kib(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.server_pid())).expect("status");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("VmRSS");
+        line.trim().trim_end_matches(" kB").parse().expect("a number")
+    }
+
+    /// Unmounts and waits until the server has exited; panics if something keeps the mount busy.
+    #[track_caller]
+    pub fn unmount(&mut self) {
+        detach(self.path(), MntFlags::empty())
+            .unwrap_or_else(|error| panic!("umount {}: {error}", self.path().display()));
+        self.wait_for_exit();
+    }
+
+    /// Waits until the server has exited for another reason, such as a signal.
+    #[track_caller]
+    pub fn wait_for_exit(&mut self) {
+        let server = self.server.take().expect("mounted");
+        assert!(exited(&server), "lamina-fs {} is still there {EXIT_TIMEOUT_MS} ms after unmounting", server.pid);
+    }
+
+    /// Unmounts, waits, and mounts again with the same command line.
+    #[track_caller]
+    pub fn remount(&mut self) {
+        self.unmount();
+        self.start();
+    }
+}
+
+impl Drop for LaminaMount {
+    fn drop(&mut self) {
+        let Some(server) = self.server.take() else { return };
+        if detach(self.path(), MntFlags::empty()).is_err()
+            && let Err(error) = detach(self.path(), MntFlags::MNT_DETACH)
+        {
+            eprintln!("umount {}: {error}", self.path().display());
+        }
+        // After a lazy unmount the server lives as long as the descriptors that the unwinding test still holds: end it.
+        let end = |signal| rustix::process::pidfd_send_signal(&server.pidfd, signal);
+        if std::thread::panicking()
+            && let Err(error) = end(rustix::process::Signal::KILL)
+        {
+            eprintln!("lamina-fs was gone: {error}");
+        }
+        if !exited(&server) {
+            eprintln!("lamina-fs {} does not exit", server.pid);
+        }
+    }
+}
+
+fn exited(server: &Server) -> bool {
+    let mut wait = [PollFd::new(server.pidfd.as_fd(), PollFlags::POLLIN)];
+    matches!(nix::poll::poll(&mut wait, PollTimeout::from(EXIT_TIMEOUT_MS)), Ok(1))
+}
+
+fn detach(path: &Path, flags: MntFlags) -> Result<(), String> {
+    if machine::is_root() {
+        return umount2(path, flags).map_err(|error| error.to_string());
+    }
+    let lazy = (flags == MntFlags::MNT_DETACH).then_some("-z");
+    let mut command = Command::new("fusermount3");
+    let output = command.arg("-u").args(lazy).arg(path).output().map_err(|error| error.to_string())?;
+    if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).into_owned()) }
+}
+
+/// The server of a mountpoint: the process whose last argument it is.
+pub fn find_server(mountpoint: &Path) -> Option<Pid> {
+    let wanted = mountpoint.to_str()?.as_bytes();
+    let processes = std::fs::read_dir("/proc").ok()?.filter_map(Result::ok);
+    let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    let serves = |pid: &i32| {
+        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let mut words = line.split(|byte| *byte == 0).filter(|word| !word.is_empty());
+        words.next().is_some_and(|program| !program.ends_with(b"sh")) && words.any(|word| word == wanted)
+    };
+    pids.filter(serves).find_map(Pid::from_raw)
+}
+
+/// Waits until something is mounted at `path`: the kernel wakes readers of /proc/self/mountinfo at each change, see proc(5).
+pub fn wait_until_mounted(path: &Path) {
+    let wanted = format!(" {} ", path.display());
+    let mut table = File::open("/proc/self/mountinfo").expect("mountinfo");
+    loop {
+        let mut text = String::new();
+        table.rewind().and_then(|()| table.read_to_string(&mut text)).expect("read mountinfo");
+        if text.contains(&wanted) {
+            return;
+        }
+        let mut wait = [PollFd::new(table.as_fd(), PollFlags::POLLPRI)];
+        let changed = nix::poll::poll(&mut wait, PollTimeout::from(EXIT_TIMEOUT_MS)).expect("poll");
+        assert_ne!(changed, 0, "nothing was mounted at {}", path.display());
+    }
+}

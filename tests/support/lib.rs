@@ -1,0 +1,57 @@
+//! What the test binaries share. It owns building trees, comparing trees, mounting and unmounting; it knows the on-disk
+//! formats from the outside only and never names `lamina_fs`. Invariant: whatever it mounts is unmounted on drop, panic or not.
+
+/// How a directory tree is written down in a test, and built.
+pub mod literal;
+
+/// What a directory tree looks like, and how two of them differ.
+pub mod tree;
+
+/// The directories of one union: lowers, upper, work and mountpoint.
+pub mod layers;
+
+/// A mounted Lamina: the real binary, unmounted on drop.
+pub mod lamina;
+
+/// The kernel's overlayfs, the reference.
+pub mod overlay;
+
+/// What this machine has, and what it lacks.
+pub mod machine;
+
+/// A filesystem in a file, mounted through a loop device.
+pub mod image;
+
+/// The random sequences: operations, layer stacks, the model, and the run that compares.
+pub mod oracle;
+
+/// The one kernel call that no crate wraps safely: shared memory over a file.
+#[expect(unsafe_code, reason = "mmap has no safe wrapper")]
+pub mod sys;
+
+pub use lamina::LaminaMount;
+pub use layers::Layers;
+pub use literal::{
+    Entry, Opaque, device, dir, dot_whiteout, fifo, file, link, sparse, symlink, whiteout, xattr_whiteout,
+};
+pub use overlay::KernelOverlay;
+pub use tree::{Tree, View};
+
+/// Ends a test that this machine cannot run, and says why.
+#[macro_export]
+macro_rules! skip {
+    ($($reason:tt)*) => {{
+        println!("SKIPPED: {}", format!($($reason)*));
+        return;
+    }};
+}
+
+/// Skips the test when a check of [`machine`] answers that something is missing.
+#[macro_export]
+macro_rules! needs {
+    ($($missing:expr),+ $(,)?) => {
+        $(if let Some(reason) = $missing {
+            $crate::skip!("{reason}");
+        })+
+    };
+}
