@@ -141,6 +141,24 @@ fn hard_links_stay_one_file() {
     });
 }
 
+/// A fifo takes no `user.` attribute, and its copy has nowhere to keep the link count of the lower file: it was 1 after a remount, found by
+/// the oracle. Many pairs, as it was not so for each.
+#[test]
+fn link_counts_without_xattrs_survive_remount() {
+    rootless("basics::link_counts_without_xattrs_survive_remount", || {
+        let pair = |at: usize| [fifo(&format!("a{at}")), link(&format!("b{at}"), &format!("a{at}"))];
+        let layers = Layers::new(&[&(0..16).flat_map(pair).collect::<Vec<_>>()]);
+        let mut mount = LaminaMount::new(&layers);
+        for at in 0..16 {
+            fs::set_permissions(mount.join(&format!("a{at}")), Permissions::from_mode(0o444)).unwrap();
+        }
+        let before = Tree::read(mount.path());
+        mount.remount();
+        before.assert_same(&Tree::read(mount.path()), View::ALL);
+        layers.assert_lowers_untouched();
+    });
+}
+
 /// How git writes an object: created 0444, written, linked, unlinked.
 #[test]
 fn file_created_read_only_is_written_through_its_descriptor() {

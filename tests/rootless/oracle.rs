@@ -8,7 +8,7 @@ use crate::rootless;
 #[test]
 fn random_sequences_show_what_the_model_shows() {
     rootless("oracle::random_sequences_show_what_the_model_shows", || {
-        Cases::new(16, 40, 300).check(|stack, ops| {
+        Cases::new(16, 40, 1500).check(|stack, ops| {
             let literals = stack.literals(Formats::All { privileged: false });
             let literals: Vec<&[Entry]> = literals.iter().map(Vec::as_slice).collect();
             let layers = Layers::new(&literals);

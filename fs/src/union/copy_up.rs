@@ -6,7 +6,7 @@
 use super::Union;
 use super::descriptors::Use;
 use super::inode::{Below, Identity, Inode, Kind, Place, UpperFile};
-use super::links::{store_key, store_nlink};
+use super::links::store_origin;
 use crate::error::{Error, Result};
 use crate::layer::{Layer, LayerId, Node, Temporary, Upper, is_private_xattr};
 use crate::sys::copy::{Copied, copy_data, truncate};
@@ -157,8 +157,10 @@ impl Union {
         let raw = stat::stat_at(parent.as_fd(), &home.name)?.unwrap_or(*shape);
         let (key, fb) = self.link_key(layer.id(), parent.as_fd(), &home.name, &raw)?;
         copy.nlink_delta = delta_of_copy(inode, nlink, inode.state.read().place.is_some());
-        store_key(upper, copy.fd.as_fd(), &key, fb.as_deref())?;
-        store_nlink(upper, copy.fd.as_fd(), copy.nlink_delta)?;
+        if let Some(fb) = fb {
+            store_origin(upper, copy.fd.as_fd(), &fb)?;
+        }
+        self.links.store_nlink(upper, copy.fd.as_fd(), &key, copy.nlink_delta)?;
         self.links.add(upper, &key, copy.fd.as_fd())?;
         copy.link_key = Some(key);
         Ok(())
@@ -189,13 +191,13 @@ impl Union {
             return Err(error);
         }
         let mut nlink_delta = copy.nlink_delta;
-        if copy.link_key.is_some()
+        if let Some(key) = &copy.link_key
             && let Below::Leaf { nlink, .. } = inode.below
         {
             // Names may have gone while data was copied.
             nlink_delta = delta_of_copy(inode, nlink, place.is_some());
             if nlink_delta != copy.nlink_delta {
-                logged("set the link count", store_nlink(upper, copy.fd.as_fd(), nlink_delta));
+                logged("set the link count", self.links.store_nlink(upper, copy.fd.as_fd(), key, nlink_delta));
             }
         }
         let nameless = place.is_none();

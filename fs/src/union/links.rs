@@ -1,18 +1,20 @@
 //! Hard links of lower files stay one file: which lower file became which upper file, kept in the work directory.
 //!
 //! Owns `WORKDIR/index` in the format of the kernel's overlayfs (`index=on`: a hard link to the upper file, named by the
-//! hexadecimal `ovl_fb` of the lower one), `WORKDIR/lamina/links` for filesystems without file handles, and
-//! `WORKDIR/lamina/hidden` (how many names of a lower file are gone). Must not know inodes. Invariant: the entry of a file
+//! hexadecimal `ovl_fb` of the lower one), `WORKDIR/lamina/links` for filesystems without file handles,
+//! `WORKDIR/lamina/hidden` (how many names of a lower file are gone) and `WORKDIR/lamina/nlink` (the link count of a copy that
+//! takes no attribute). Must not know inodes. Invariant: the entry of a file
 //! is there before any of its names shows the copy.
 
 use crate::error::Result;
 use crate::layer::{Layer, Upper, WorkDir};
 use crate::sys::handle::{FileHandle, file_handle};
+use crate::sys::open;
 use crate::sys::rename;
-use crate::sys::{open, stat::Stat};
+use crate::sys::stat::{Stat, stat_at, stat_fd};
 use parking_lot::Mutex;
 use std::collections::HashMap;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
@@ -38,45 +40,61 @@ pub enum Linked {
 #[derive(Debug, Default)]
 pub struct LinkIndex {
     entries: Mutex<HashMap<Arc<str>, Linked>>,
+    /// Inode numbers of the upper files, to find the key of one.
+    by_ino: Mutex<HashMap<u64, Arc<str>>>,
 }
 
 const INDEX_DIR: &str = "index";
 const OWN_DIR: &str = "lamina";
 const LINKS_DIR: &str = "links";
 const HIDDEN_DIR: &str = "hidden";
+const NLINK_DIR: &str = "nlink";
 
 impl LinkIndex {
     /// Reads what earlier mounts left.
     pub fn load(work: &WorkDir) -> Result<Self> {
-        let mut entries = HashMap::new();
-        let mut add = |name: OsString, linked| {
-            if let Ok(key) = name.into_string() {
-                entries.insert(Arc::from(key), linked);
-            }
-        };
+        let index = LinkIndex::default();
         if let Some(dir) = work.existing_side_dir(INDEX_DIR)? {
+            index.load_copies(dir.as_fd())?;
+        }
+        let Some(own) = work.existing_side_dir(OWN_DIR)? else { return Ok(index) };
+        if open::exists(own.as_fd(), OsStr::new(LINKS_DIR))? {
+            index.load_copies(open::open_dir(own.as_fd(), OsStr::new(LINKS_DIR))?.as_fd())?;
+        }
+        if open::exists(own.as_fd(), OsStr::new(HIDDEN_DIR))? {
+            let dir = open::open_dir(own.as_fd(), OsStr::new(HIDDEN_DIR))?;
             for entry in crate::layer::list(dir.as_fd())? {
-                // The kernel also keeps directories, for NFS, and whiteouts of orphans here.
-                if entry.format != Some(libc::S_IFDIR) && entry.format != Some(libc::S_IFCHR) {
-                    add(entry.name, Linked::CopiedUp);
+                let count = read_count(dir.as_fd(), &entry.name)?.unwrap_or_default();
+                if let Ok(key) = entry.name.into_string() {
+                    index.entries.lock().insert(Arc::from(key), Linked::Hidden(count.unsigned_abs()));
                 }
             }
         }
-        if let Some(own) = work.existing_side_dir(OWN_DIR)? {
-            if open::exists(own.as_fd(), OsStr::new(HIDDEN_DIR))? {
-                let dir = open::open_dir(own.as_fd(), OsStr::new(HIDDEN_DIR))?;
-                for entry in crate::layer::list(dir.as_fd())? {
-                    let target = open::read_link(dir.as_fd(), &entry.name).unwrap_or_default();
-                    let count = std::str::from_utf8(&target).ok().and_then(|text| text.parse().ok());
-                    add(entry.name, Linked::Hidden(count.unwrap_or_default()));
-                }
+        Ok(index)
+    }
+
+    fn load_copies(&self, dir: BorrowedFd<'_>) -> Result<()> {
+        for entry in crate::layer::list(dir)? {
+            let Some(found) = stat_at(dir, &entry.name)? else { continue };
+            // The kernel also keeps directories, for NFS, and whiteouts of orphans here.
+            if found.is_dir() || found.is_whiteout_device() {
+                continue;
             }
-            if open::exists(own.as_fd(), OsStr::new(LINKS_DIR))? {
-                let dir = open::open_dir(own.as_fd(), OsStr::new(LINKS_DIR))?;
-                crate::layer::list(dir.as_fd())?.into_iter().for_each(|entry| add(entry.name, Linked::CopiedUp));
+            if let Ok(key) = entry.name.into_string() {
+                self.note_copy(&Arc::from(key), found.ino);
             }
         }
-        Ok(LinkIndex { entries: Mutex::new(entries) })
+        Ok(())
+    }
+
+    fn note_copy(&self, key: &Arc<str>, ino: u64) {
+        self.entries.lock().insert(key.clone(), Linked::CopiedUp);
+        self.by_ino.lock().insert(ino, key.clone());
+    }
+
+    /// The key of the lower file that an upper one was.
+    pub fn key_of_copy(&self, ino: u64) -> Option<Arc<str>> {
+        self.by_ino.lock().get(&ino).cloned()
     }
 
     /// Whether nothing is known of any file, so that no key needs to be computed.
@@ -106,7 +124,7 @@ impl LinkIndex {
             other => other?,
         }
         self.drop_hidden(upper, key)?;
-        self.entries.lock().insert(key.clone(), Linked::CopiedUp);
+        self.note_copy(key, stat_fd(file)?.ino);
         Ok(())
     }
 
@@ -115,23 +133,49 @@ impl LinkIndex {
         let dir = entry_dir(upper.work(), key)?;
         upper.remove_record(dir.as_fd(), OsStr::new(key))?;
         self.entries.lock().remove(key);
-        Ok(())
+        self.by_ino.lock().retain(|_, known| **known != *key);
+        drop_record(upper, NLINK_DIR, key)
     }
 
     /// Notes how many names of a lower file are gone.
     pub fn hide(&self, upper: &Upper, key: &Arc<str>, count: u32) -> Result<()> {
-        let dir = hidden_dir(upper.work())?;
-        let built = upper.work().temporary();
-        open::symlink(OsStr::new(&count.to_string()), built.dir(), built.name())?;
-        rename::replace(built.at(), rename::At { dir: dir.as_fd(), name: OsStr::new(&**key) })?;
-        built.published();
+        put_record(upper, HIDDEN_DIR, key, &count.to_string())?;
         self.entries.lock().insert(key.clone(), Linked::Hidden(count));
         Ok(())
     }
 
+    /// Writes the union's link count of a copy, relative to the copy's own.
+    pub fn store_nlink(&self, upper: &Upper, fd: BorrowedFd<'_>, key: &str, delta: i32) -> Result<()> {
+        match upper.set_mark(fd, NLINK_MARK, format!("U{delta:+}").as_bytes())? {
+            true => drop_record(upper, NLINK_DIR, key),
+            false => put_record(upper, NLINK_DIR, key, &delta.to_string()),
+        }
+    }
+
+    /// Reads the union's link count of a copy, relative to the copy's own. A record is younger than an attribute: it was
+    /// written because the attribute could not be.
+    pub fn stored_nlink(
+        &self,
+        upper: &Upper,
+        fd: BorrowedFd<'_>,
+        key: &str,
+        upper_nlink: u32,
+        lower_nlink: Option<u32>,
+    ) -> Result<Option<i32>> {
+        if let Some(own) = upper.work().existing_side_dir(OWN_DIR)?
+            && open::exists(own.as_fd(), OsStr::new(NLINK_DIR))?
+        {
+            let dir = open::open_dir(own.as_fd(), OsStr::new(NLINK_DIR))?;
+            if let Some(delta) = read_count(dir.as_fd(), OsStr::new(key))? {
+                return Ok(Some(delta));
+            }
+        }
+        Ok(upper.mark(fd, NLINK_MARK)?.and_then(|value| parse_nlink(&value, upper_nlink, lower_nlink)))
+    }
+
     fn drop_hidden(&self, upper: &Upper, key: &str) -> Result<()> {
         match self.get(key) {
-            Some(Linked::Hidden(_)) => upper.remove_record(hidden_dir(upper.work())?.as_fd(), OsStr::new(key)),
+            Some(Linked::Hidden(_)) => drop_record(upper, HIDDEN_DIR, key),
             _ => Ok(()),
         }
     }
@@ -145,8 +189,30 @@ fn own_sub_dir(work: &WorkDir, name: &str) -> Result<OwnedFd> {
     }
 }
 
-fn hidden_dir(work: &WorkDir) -> Result<OwnedFd> {
-    own_sub_dir(work, HIDDEN_DIR)
+/// Writes a small number under a key, in one step.
+fn put_record(upper: &Upper, dir: &str, key: &str, text: &str) -> Result<()> {
+    let dir = own_sub_dir(upper.work(), dir)?;
+    let built = upper.work().temporary();
+    open::symlink(OsStr::new(text), built.dir(), built.name())?;
+    rename::replace(built.at(), rename::At { dir: dir.as_fd(), name: OsStr::new(key) })?;
+    built.published();
+    Ok(())
+}
+
+fn drop_record(upper: &Upper, dir: &str, key: &str) -> Result<()> {
+    let Some(own) = upper.work().existing_side_dir(OWN_DIR)? else { return Ok(()) };
+    match open::exists(own.as_fd(), OsStr::new(dir))? {
+        true => upper.remove_record(open::open_dir(own.as_fd(), OsStr::new(dir))?.as_fd(), OsStr::new(key)),
+        false => Ok(()),
+    }
+}
+
+fn read_count(dir: BorrowedFd<'_>, key: &OsStr) -> Result<Option<i32>> {
+    match open::read_link(dir, key) {
+        Ok(target) => Ok(std::str::from_utf8(&target).ok().and_then(|text| text.parse().ok())),
+        Err(error) if error.is(libc::ENOENT) || error.is(libc::EINVAL) => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 fn entry_dir(work: &WorkDir, key: &str) -> Result<OwnedFd> {
@@ -176,41 +242,13 @@ pub fn key_of(
 
 /// Mark of a copied-up file that holds the `ovl_fb` of the lower one, as the kernel writes it.
 const ORIGIN_MARK: &str = "origin";
-/// Mark that holds the key where there is no `ovl_fb`.
-const LINK_MARK: &str = "lamina.link";
 /// Mark that holds the link count.
 const NLINK_MARK: &str = "nlink";
 
-/// Marks an upper file as the one that a lower file with several names became.
-pub fn store_key(upper: &Upper, fd: BorrowedFd<'_>, key: &str, fb: Option<&[u8]>) -> Result<()> {
-    match fb {
-        Some(fb) => upper.set_mark(fd, ORIGIN_MARK, fb)?,
-        None => upper.set_mark(fd, LINK_MARK, key.as_bytes())?,
-    };
-    Ok(())
-}
-
-/// The key that `store_key`, or the kernel, left.
-pub fn stored_key(upper: &Upper, fd: BorrowedFd<'_>) -> Result<Option<String>> {
-    match upper.mark(fd, ORIGIN_MARK)? {
-        Some(fb) => Ok(Some(hex(&fb))),
-        None => Ok(upper.mark(fd, LINK_MARK)?.and_then(|key| String::from_utf8(key).ok())),
-    }
-}
-
-/// Writes the union's link count of an upper file, relative to the file's own.
-pub fn store_nlink(upper: &Upper, fd: BorrowedFd<'_>, delta: i32) -> Result<()> {
-    upper.set_mark(fd, NLINK_MARK, format!("U{delta:+}").as_bytes()).map(drop)
-}
-
-/// Reads the union's link count of an upper file, relative to the file's own.
-pub fn stored_nlink(
-    upper: &Upper,
-    fd: BorrowedFd<'_>,
-    upper_nlink: u32,
-    lower_nlink: Option<u32>,
-) -> Result<Option<i32>> {
-    Ok(upper.mark(fd, NLINK_MARK)?.and_then(|value| parse_nlink(&value, upper_nlink, lower_nlink)))
+/// Marks an upper file as the one that a lower file with several names became, for the kernel's overlayfs: we find it by
+/// its entry in the index.
+pub fn store_origin(upper: &Upper, fd: BorrowedFd<'_>, fb: &[u8]) -> Result<()> {
+    upper.set_mark(fd, ORIGIN_MARK, fb).map(drop)
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -4,7 +4,7 @@
 //! file is one inode while it is alive, whichever of its names was looked up.
 
 use super::inode::{Below, Identity, Inode, InodeNumber, Kind, Place, State, UpperFile};
-use super::links::{Linked, key_of, stored_key, stored_nlink};
+use super::links::{Linked, key_of};
 use super::merge::{DirPart, Visible, resolve};
 use super::{Attributes, Union};
 use crate::error::{Error, Result};
@@ -181,7 +181,7 @@ impl Union {
         let fd = self.links.open(upper.work(), &key)?;
         let found = upper.layer().stat_fd(fd.as_fd())?;
         let identity = Identity { layer: LayerId::UPPER, dev: found.dev, ino: found.ino };
-        let delta = stored_nlink(upper, fd.as_fd(), found.nlink, Some(lower_nlink))?;
+        let delta = self.links.stored_nlink(upper, fd.as_fd(), &key, found.nlink, Some(lower_nlink))?;
         let stored =
             self.origins.as_ref().map(|origins| origins.read(upper, fd.as_fd(), &found)).transpose()?.flatten();
         let number = |attempt| match (attempt, stored) {
@@ -233,12 +233,12 @@ impl Union {
         let fd = self.with_room(|| open::open_path(parent.as_fd(), name))?;
         let stored = origins.read(upper, fd.as_fd(), found)?;
         if found.nlink > 1
-            && let Some(delta) = stored_nlink(upper, fd.as_fd(), found.nlink, None)?
-            && let Some(key) = stored_key(upper, fd.as_fd())?
-            && self.links.get(&key) == Some(Linked::CopiedUp)
+            && let Some(key) = self.links.key_of_copy(found.ino)
         {
-            state.nlink_delta = delta;
-            state.link_key = Some(Arc::from(key));
+            let delta = self.links.stored_nlink(upper, fd.as_fd(), &key, found.nlink, None)?;
+            // Without a count, the entry in the index is all that is known not to be a name.
+            state.nlink_delta = delta.unwrap_or(-1);
+            state.link_key = Some(key);
         }
         Ok((stored, state))
     }

@@ -7,7 +7,6 @@ use super::Union;
 use super::backing::Handle;
 use super::copy_up::Amount;
 use super::inode::{Below, Inode, InodeNumber, Kind};
-use super::links::store_nlink;
 use super::merge::Visible;
 use crate::error::{Error, Result};
 use crate::layer::{Entry, Upper};
@@ -179,8 +178,8 @@ impl Union {
                     _ => Ok(()),
                 }
             }
-            (false, Some(_)) if !in_upper => match &survival.reference {
-                Some(reference) => store_nlink(upper, reference.as_fd(), delta),
+            (false, Some(key)) if !in_upper => match &survival.reference {
+                Some(reference) => self.links.store_nlink(upper, reference.as_fd(), &key, delta),
                 None => Ok(()),
             },
             (false, _) => Ok(()),

@@ -6,7 +6,6 @@
 use super::Union;
 use super::copy_up::{Amount, keep_times, logged};
 use super::inode::{Inode, InodeNumber, Place};
-use super::links::store_nlink;
 use super::lookup::NAME_BYTES_MAX;
 use super::merge::Visible;
 use crate::error::{Error, Result};
@@ -101,7 +100,10 @@ impl Union {
             keep_times(at.as_fd(), &before);
             let mut state = inode.state.write();
             state.nlink_delta -= 1;
-            logged("set the link count", store_nlink(upper, file.as_fd(), state.nlink_delta));
+            if let Some(key) = &state.link_key {
+                let stored = self.links.store_nlink(upper, file.as_fd(), key, state.nlink_delta);
+                logged("set the link count", stored);
+            }
         }
         Ok(Some(inode))
     }
