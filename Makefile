@@ -9,12 +9,13 @@ export PATH := $(or $(CARGO_HOME),$(HOME)/.cargo)/bin:$(PATH)
 export LAMINA_FS ?= $(TARGET)/release/lamina-fs
 export LAMINA_SUITES ?= $(SUITES)/bin
 
-.PHONY: help demo test check deps suites-deps rivals-deps compare-suites build
+.PHONY: help demo test check deps suites-deps rivals-deps compare-suites bench bench-deps build
 
 help:
 	@echo "make demo            mount a Debian system from three layers, as an unprivileged user"
 	@echo "make test            everything: the oracle, mounted, rootless and third-party suites (root, some 20 minutes)"
 	@echo "make check           what needs no privilege and little time: format, lints, unit tests"
+	@echo "make bench           Lamina, overlayfs and the FUSE rivals side by side, with plots in target/bench (root; BENCH=--quick for a smoke run)"
 	@echo "make compare-suites  the third-party suites on overlayfs, fuse-overlayfs and Lamina, side by side (root)"
 
 demo: deps build
@@ -45,3 +46,12 @@ rivals-deps: deps
 
 compare-suites: suites-deps rivals-deps build
 	@cargo run --quiet --release -p lamina-tests --bin compare-suites
+
+# Rivals that cannot be installed are named by the comparison and left out.
+bench: deps rivals-deps bench-deps build
+	@cargo build --release --quiet -p lamina-benches --bin compare
+	@$(TARGET)/release/compare --fuse-overlayfs-2 $(RIVALS)/bin/fuse-overlayfs $(BENCH)
+
+bench-deps:
+	@command -v fio >/dev/null && command -v unionfs >/dev/null || ! command -v apt-get >/dev/null || [ "$$(id -u)" != 0 ] || \
+		DEBIAN_FRONTEND=noninteractive apt-get -qq -o Dpkg::Use-Pty=0 install --no-install-recommends fio unionfs-fuse git >/dev/null

@@ -5,6 +5,7 @@
 
 pub mod error;
 pub mod fuse;
+pub mod index;
 pub mod layer;
 pub mod options;
 pub(crate) mod sys;

@@ -2,6 +2,10 @@
 //!
 //! Owns the process: arguments, standard error, exit code. Invariant: an error is one sentence on stderr and exit code 1.
 
+mod commands;
+
+use commands::index::IndexCommand;
+use commands::stats::Stats;
 use lamina_fs::fuse::{self, background, fusermount, session};
 use lamina_fs::options::help::{self, Shell};
 use lamina_fs::options::{Environment, Ground, Invocation, Options, ProgramName};
@@ -40,6 +44,16 @@ fn answer(name: ProgramName, arguments: &[OsString]) -> Option<String> {
 }
 
 fn run(name: ProgramName, arguments: Vec<OsString>) -> Result<(), Box<dyn Error>> {
+    if name == ProgramName::LaminaFs
+        && let Some(stats) = Stats::parse(&arguments)
+    {
+        return print(&stats?.run()?);
+    }
+    if name == ProgramName::LaminaFs
+        && let Some(index) = IndexCommand::parse(&arguments)
+    {
+        return print(&index?.run()?);
+    }
     let environment = Environment {
         name,
         root: nix::unistd::geteuid().is_root(),

@@ -14,6 +14,7 @@
 //! - `bad_input`: what is refused, and how.
 //! - `limits`: descriptors and memory.
 //! - `concurrency`: many threads.
+//! - `requests`: what sequences of calls cost.
 
 #![expect(clippy::unwrap_used, reason = "a test binary: to fail is to panic")]
 
@@ -30,4 +31,5 @@ mod mapping;
 mod names;
 mod options;
 mod oracle;
+mod requests;
 mod whiteouts;

@@ -212,6 +212,10 @@ impl Filesystem for Driver {
     }
 
     fn open(&self, request: &Request, node: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+        if !self.union.opens_matter() {
+            // The kernel remembers (`FUSE_NO_OPEN_SUPPORT`): from now on neither OPEN nor RELEASE comes.
+            return reply.error(Errno::ENOSYS);
+        }
         let writable = flags.acc_mode() != OpenAccMode::O_RDONLY;
         let truncate = flags.0 & libc::O_TRUNC != 0;
         let caller = caller(request, 0);

@@ -3,11 +3,13 @@
 //! Owns the one table from domain words to errno. Invariant: it is exhaustive, so a new word does not compile until its
 //! errno is chosen here.
 
+use super::counters;
 use crate::error::Error;
 use fuser::Errno;
 
-/// The errno that answers a request which failed with `error`.
+/// The errno that answers a request which failed with `error`; counts the failure, as each comes through here once.
 pub(super) fn errno(error: Error) -> Errno {
+    counters::failed();
     match error {
         Error::NoSuchInode => Errno::ESTALE,
         Error::NotFound => Errno::ENOENT,

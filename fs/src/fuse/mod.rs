@@ -5,11 +5,14 @@
 
 pub mod background;
 pub mod session;
+pub mod statistics;
 
 pub mod fusermount;
 mod mount;
 mod signals;
 
+mod counted;
+mod counters;
 mod directory;
 mod driver;
 mod ioctl;

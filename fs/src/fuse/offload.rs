@@ -4,6 +4,7 @@
 //! waits for them. Must not know what the jobs do. Invariants: at most `THREADS_MAX` extra threads exist; a job is run
 //! exactly once, in place when no thread can be had.
 
+use super::counters;
 use parking_lot::{Condvar, Mutex};
 use std::sync::Arc;
 
@@ -29,6 +30,7 @@ impl Offload {
     /// Runs `job` on an extra thread, or here when all are taken.
     pub(super) fn run(&self, job: impl FnOnce() + Send + 'static) {
         let Some(place) = self.place() else { return job() };
+        let job = counters::carried(job);
         // Kept aside so that a failed start does not lose the job together with its reply.
         let parked = Arc::new(Mutex::new(Some(job)));
         let taken = Arc::clone(&parked);

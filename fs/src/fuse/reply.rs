@@ -83,9 +83,12 @@ pub(super) fn opened(reply: ReplyOpen, result: Result<()>) {
     }
 }
 
+/// A listing that the kernel has stays good until a name of the directory changes, which it sees itself.
+const LISTED: FopenFlags = FopenFlags::FOPEN_CACHE_DIR.union(FopenFlags::FOPEN_KEEP_CACHE);
+
 pub(super) fn opened_dir(reply: ReplyOpen, result: Result<u64>) {
     match result {
-        Ok(handle) => reply.opened(FileHandle(handle), FopenFlags::empty()),
+        Ok(handle) => reply.opened(FileHandle(handle), LISTED),
         Err(error) => reply.error(errno(error)),
     }
 }

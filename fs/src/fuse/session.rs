@@ -3,6 +3,7 @@
 //! Owns the order of a mount's life: check, open the layers, mount, report, serve, finish. Must not know the wire. Invariants:
 //! the layers are open before the mount covers anything; nothing is mounted when this returns an error.
 
+use super::counted::Counted;
 use super::driver::Driver;
 use super::mount::{self, Device, Mounted};
 use super::offload::Offload;
@@ -130,6 +131,7 @@ pub fn serve(options: &Options, live: impl FnOnce() -> Result<(), SessionError>)
     let (descriptor, mounted) = device.mount(&options.mount, &mountpoint)?;
     let mounted = Arc::new(mounted);
     let driver = Driver::new(Arc::clone(&union), serving(options), offload.clone());
+    let driver = Counted::new(driver, Arc::clone(&union));
     let started = Session::from_fd(driver, descriptor, acl(options), config(options))
         .map_err(SessionError::process("the kernel did not start the FUSE connection"))
         .and_then(|session| {

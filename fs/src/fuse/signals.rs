@@ -4,6 +4,7 @@
 
 use super::mount::Mounted;
 use super::session::SessionError;
+use super::statistics::Statistics;
 use crate::union::Union;
 use nix::sys::signal::{SigSet, Signal};
 use std::sync::Arc;
@@ -25,7 +26,7 @@ pub(super) fn watch(Blocked(set): Blocked, mounted: Arc<Mounted>, union: Arc<Uni
         let mut unmounted = false;
         loop {
             match set.wait() {
-                Ok(Signal::SIGUSR1) => eprintln!("# INODES: {}", union.inode_count()),
+                Ok(Signal::SIGUSR1) => eprint!("{}", Statistics::own(union.inode_count(), false).table(colour())),
                 // The mount is gone from the tree, but somebody still has files open in it. Asked twice, they lose them.
                 Ok(_) if unmounted => {
                     union.finish();
@@ -44,4 +45,9 @@ pub(super) fn watch(Blocked(set): Blocked, mounted: Arc<Mounted>, union: Arc<Uni
         .spawn(wait)
         .map(drop)
         .map_err(SessionError::process("cannot start a thread"))
+}
+
+/// Standard error may be a file.
+fn colour() -> bool {
+    std::io::IsTerminal::is_terminal(&std::io::stderr())
 }

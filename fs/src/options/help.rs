@@ -28,6 +28,14 @@ const SWITCHES: [(&str, &str, &str); 5] = [
     ("-V, --version", "", "print versions"),
 ];
 
+/// What the first word may be instead of a mount: word, arguments, meaning.
+const COMMANDS: [(&str, &str, &str); 4] = [
+    ("index", "build|show|verify FILE [-o lowerdir=...]", "merged view of layers in a file; see index --help"),
+    ("stats", "MOUNTPOINT [--format table|json] [--reset]", "print what a mount was asked, and how fast it answered"),
+    ("completions", "bash|zsh|fish", "print completions for a shell"),
+    ("man", "", "print a manual page"),
+];
+
 /// A shell for which completions can be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shell {
@@ -73,8 +81,10 @@ pub fn help(program: &str) -> String {
     let mut line = |line: String| text.extend([line.trim_end_matches(' '), "\n"]);
     line(format!("{program}: show several directories as one, with changes kept in the topmost\n"));
     line(format!("Usage: {program} [-f] [-d] [-o OPTION[,OPTION...]]... MOUNTPOINT"));
-    line("       lamina-fs completions bash|zsh|fish".to_owned());
-    line("       lamina-fs man\n".to_owned());
+    for (word, arguments, _) in COMMANDS {
+        line(format!("       lamina-fs {word} {arguments}"));
+    }
+    line(String::new());
     for (switch, value, says) in SWITCHES {
         line(format!("  {:<34} {says}", format!("{switch} {value}")));
     }
@@ -112,9 +122,13 @@ pub fn manual(version: &str) -> String {
             add(format!(".TP\n.B {}\n{}", plain(&usage(option)), plain(option.text)));
         }
     }
+    add(".SH COMMANDS".to_owned());
+    for (word, arguments, says) in COMMANDS {
+        add(format!(".TP\n.B {}\n{}", plain(format!("lamina-fs {word} {arguments}").trim_end()), plain(says)));
+    }
     add(".SH ENVIRONMENT\n.TP\n.B FUSE_OVERLAYFS_DISABLE_OVL_WHITEOUT\nWrite whiteouts as .wh.NAME files.".to_owned());
     add(".SH SIGNALS\n.TP\n.B SIGTERM, SIGINT, SIGHUP\nUnmount and exit.\n.TP\n.B SIGUSR1\nPrint how many inodes \
-         the kernel holds."
+         the kernel holds, and the table of requests."
         .to_owned());
     add(".SH EXIT STATUS\n0 when the mount is live, or with \\-f after it has ended; 1 after an error, with one \
          sentence on standard error."
@@ -147,11 +161,13 @@ pub fn completions(shell: Shell) -> String {
         COMPREPLY=($(compgen -W "-o -f -d --debug -h --help -V --version" -- "$cur"))
     else
         COMPREPLY=($(compgen -d -- "$cur"))
+        ((COMP_CWORD == 1)) && COMPREPLY+=($(compgen -W "{}" -- "$cur"))
     fi
 }}
 complete -F _lamina_fs lamina-fs
 "#,
-                words.join(" ")
+                words.join(" "),
+                COMMANDS.map(|(word, ..)| word).join(" ")
             )
         }
         Shell::Zsh => {
@@ -164,7 +180,15 @@ complete -F _lamina_fs lamina-fs
             script.push_str("_arguments '*-o[options]:options:_lamina_fs_options' '-f[stay in the foreground]' \\\n");
             script
                 .push_str("  '(-d --debug)'{-d,--debug}'[print every request]' '(-h --help)'{-h,--help}'[help]' \\\n");
-            script.push_str("  '(-V --version)'{-V,--version}'[versions]' '1:mountpoint:_directories'\n");
+            script.push_str("  '(-V --version)'{-V,--version}'[versions]' \\\n");
+            let commands = COMMANDS.map(|(word, ..)| word).join(" ");
+            extend(
+                &mut script,
+                format_args!(
+                    "  '1: :_alternative \"commands:command:({commands})\" \"mountpoints:mountpoint:_directories\"' \\\n"
+                ),
+            );
+            script.push_str("  '2:mountpoint:_directories'\n");
             script
         }
         Shell::Fish => {
@@ -180,6 +204,12 @@ complete -F _lamina_fs lamina-fs
                 let long = names.next().map(|long| format!(" -l {}", long.trim_start_matches('-')));
                 let long = long.unwrap_or_default();
                 extend(&mut script, format_args!("complete -c lamina-fs -s {short}{long} -d '{says}{value}'\n"));
+            }
+            for (word, _, says) in COMMANDS {
+                extend(
+                    &mut script,
+                    format_args!("complete -c lamina-fs -n __fish_use_subcommand -a {word} -d '{says}'\n"),
+                );
             }
             script.push_str("complete -c lamina-fs -n 'not string match -q -- \"-*\" (commandline -ct)' -a '(__fish_complete_directories)'\n");
             script

@@ -9,6 +9,8 @@ pub mod credentials;
 pub mod dir;
 pub mod fault;
 pub mod handle;
+pub mod ioctl;
+pub mod map;
 pub mod memory;
 pub mod open;
 pub mod rename;

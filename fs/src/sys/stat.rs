@@ -21,6 +21,7 @@ pub struct Timestamp {
 
 /// What the kernel says of one file. Sizes in bytes, `blocks` of 512 bytes. See statx(2).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[expect(missing_docs, reason = "the field names are those of stat(2)")]
 pub struct Stat {
     pub dev: u64,
     pub ino: u64,

@@ -13,6 +13,7 @@ use crate::sys::copy::{Copied, copy_data, truncate};
 use crate::sys::open::Access;
 use crate::sys::stat::{self, Stat, TimeChange};
 use crate::sys::{open, xattr};
+use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -228,6 +229,7 @@ impl Union {
     fn publish(&self, upper: &Upper, built: Temporary<'_>, place: &Place) -> Result<()> {
         let parent = self.upper_dir(&place.parent)?;
         let before = stat::stat_fd(parent.as_fd())?;
+        self.touch(&place.parent, &place.name);
         upper.publish(built, parent.as_fd(), &place.name)?;
         keep_times(parent.as_fd(), &before);
         Ok(())
@@ -262,6 +264,8 @@ impl Union {
             logged("set the mode", stat::set_mode(fd.as_fd(), shape.mode));
         }
         self.descriptors.insert(dir.number, Use::Dir(LayerId::UPPER), fd);
+        // It was just made: the upper layer says nothing in it yet.
+        *dir.upper_names.write() = Some(HashSet::new());
         dir.state.write().upper = Some(UpperFile { dev: found.dev, ino: found.ino });
         Ok(true)
     }

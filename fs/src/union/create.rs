@@ -15,6 +15,7 @@ use crate::layer::{DirMarks, Entry, LayerId, Node, OverrideStat, Upper, is_reser
 use crate::sys::credentials::{AsOwner, act_as};
 use crate::sys::stat::Stat;
 use crate::sys::{stat, xattr};
+use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
@@ -71,6 +72,7 @@ impl Union {
         let _children = dir.children.write();
         let covered = self.free_name(&dir, name)?;
         let (file, to) = (self.path_fd(&inode)?, self.upper_dir(&dir)?);
+        self.touch(&dir, name);
         match covered {
             Covered::Nothing => upper.link(file.as_fd(), to.as_fd(), name)?,
             Covered::Whiteout => {
@@ -109,6 +111,7 @@ impl Union {
         let _children = dir.children.write();
         let covered = self.free_name(&dir, name)?;
         let at = self.upper_dir(&dir)?;
+        self.touch(&dir, name);
         let new = NewNode { dir: &dir, at: at.as_fd(), name, node, mode: mode & 0o7777 };
         let fd = match covered {
             Covered::Nothing if upper.override_stat() == OverrideStat::Off => self.add_directly(upper, caller, &new)?,
@@ -231,10 +234,17 @@ impl Union {
             upper: Some(UpperFile { dev: found.dev, ino: found.ino }),
             upper_marks: DirMarks { opaque: covered == Covered::Whiteout, xattr_whiteouts: false },
             place: Some(Arc::new(Place { parent: dir.clone(), name: name.into() })),
+            bare: true,
             ..State::default()
         };
         let kind = Kind::from_mode(found.mode);
-        self.table.intern(identity, 1, number, |number| Inode::new(number, kind, Below::Nothing, None, state))
+        let inode =
+            self.table.intern(identity, 1, number, |number| Inode::new(number, kind, Below::Nothing, None, state));
+        if inode.is_dir() {
+            // It was just made: the upper layer says nothing in it yet.
+            *inode.upper_names.write() = Some(HashSet::new());
+        }
+        inode
     }
 }
 

@@ -22,6 +22,12 @@ impl Union {
         }
     }
 
+    /// Whether opening must be told: without privilege, what an open file needs cannot always be opened again later, so a
+    /// descriptor is held while it is open. With it, nothing is kept for an open file that it would need an end for.
+    pub fn opens_matter(&self) -> bool {
+        !self.privilege.overrides_modes
+    }
+
     /// Opens a file; counts an open. Nothing is copied up before something is written.
     pub fn open(&self, caller: &Caller, inode: InodeNumber, writable: bool, truncate: bool) -> Result<()> {
         let file = self.regular(inode)?;

@@ -4,9 +4,11 @@
 //! below never change; once in the upper layer, a file stays the same file there.
 
 use super::merge::DirPart;
+use super::names::LowerNames;
 use crate::layer::{DirMarks, LayerId};
 use parking_lot::{Mutex, RwLock};
-use std::ffi::OsStr;
+use std::collections::HashSet;
+use std::ffi::{OsStr, OsString};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -49,7 +51,6 @@ impl Kind {
 }
 
 /// A name in a directory of the union.
-#[derive(Debug)]
 pub struct Place {
     /// The directory.
     pub parent: Arc<Inode>,
@@ -101,7 +102,7 @@ pub struct UpperFile {
 }
 
 /// What changes in an inode's life.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct State {
     /// The file in the upper layer, once there is one.
     pub upper: Option<UpperFile>,
@@ -121,12 +122,15 @@ pub struct State {
     pub link_key: Option<Arc<str>>,
     /// Every identity under which the table finds it.
     pub identities: Vec<Identity>,
+    /// Size of the directory in the upper layer when it was first seen, in bytes.
+    pub upper_size: u64,
+    /// It was made by this mount and has no attribute that a user could see: the kernel asks at every first write.
+    pub bare: bool,
     /// Whether the directory in the upper layer has a default ACL; `None` until asked.
     pub default_acl: Option<bool>,
 }
 
 /// One file of the union.
-#[derive(Debug)]
 pub struct Inode {
     /// Its number.
     pub number: InodeNumber,
@@ -142,8 +146,13 @@ pub struct Inode {
     pub copying: Mutex<()>,
     /// For a directory: held while its names are looked up (shared) or changed.
     pub children: RwLock<()>,
+    /// For a directory: what its lower layers list, once that is known.
+    pub lower_names: RwLock<Option<Arc<LowerNames>>>,
+    /// For a directory: every name that its upper layer may say anything of, once that is known.
+    pub upper_names: RwLock<Option<HashSet<OsString>>>,
     lookups: AtomicU64,
     opens: AtomicU32,
+    askings: AtomicU64,
 }
 
 impl Inode {
@@ -157,8 +166,11 @@ impl Inode {
             state: RwLock::new(state),
             copying: Mutex::new(()),
             children: RwLock::new(()),
+            lower_names: RwLock::new(None),
+            upper_names: RwLock::new(None),
             lookups: AtomicU64::new(0),
             opens: AtomicU32::new(0),
+            askings: AtomicU64::new(0),
         }
     }
 
@@ -202,6 +214,16 @@ impl Inode {
     /// Lookups that the kernel still holds.
     pub fn lookups(&self) -> u64 {
         self.lookups.load(Ordering::Relaxed)
+    }
+
+    /// Counts a lookup in a directory that every layer was asked for.
+    pub fn ask(&self) {
+        self.askings.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many lookups every layer was asked for.
+    pub fn asked(&self) -> u64 {
+        self.askings.load(Ordering::Relaxed)
     }
 
     /// Counts an open.

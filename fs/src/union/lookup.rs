@@ -51,19 +51,41 @@ impl Union {
 
     /// What the union shows of a name.
     pub(super) fn probe(&self, dir: &Arc<Inode>, name: &OsStr) -> Result<Visible> {
-        let upper = dir.in_upper().then_some(LayerId::UPPER);
-        let lowers = dir.lower_parts().iter().map(|part| part.layer);
-        resolve(upper.into_iter().chain(lowers).map(|layer| self.ask(dir, layer, name)))
+        let upper = match dir.in_upper() && self.may_be_upper(dir, name)? {
+            true => Some(LayerId::UPPER),
+            false => None,
+        };
+        self.resolve_below(dir, upper, name)
     }
 
     /// What the lower layers alone show of a name.
     pub(super) fn probe_below(&self, dir: &Arc<Inode>, name: &OsStr) -> Result<Visible> {
-        resolve(dir.lower_parts().iter().map(|part| self.ask(dir, part.layer, name)))
+        self.resolve_below(dir, None, name)
+    }
+
+    /// Asks a layer, if one is given, and then the lower layers that can have an answer.
+    fn resolve_below(&self, dir: &Arc<Inode>, first: Option<LayerId>, name: &OsStr) -> Result<Visible> {
+        let names = match dir.lower_parts().is_empty() {
+            true => None,
+            false => self.lower_names(dir)?,
+        };
+        let first = first.into_iter();
+        match names {
+            Some(names) => {
+                let layers = names.find(name).map(|found| found.layers()).unwrap_or_default();
+                resolve(first.chain(layers.iter().copied()).map(|layer| self.ask(dir, layer, name)))
+            }
+            None => {
+                dir.ask();
+                let lowers = dir.lower_parts().iter().map(|part| part.layer);
+                resolve(first.chain(lowers).map(|layer| self.ask(dir, layer, name)))
+            }
+        }
     }
 
     /// What the upper layer alone says of a name.
     pub(super) fn probe_upper(&self, dir: &Arc<Inode>, name: &OsStr) -> Result<Entry> {
-        match dir.in_upper() {
+        match dir.in_upper() && self.may_be_upper(dir, name)? {
             true => self.ask(dir, LayerId::UPPER, name).map(|(_, entry)| entry),
             false => Ok(Entry::Absent),
         }
@@ -97,6 +119,7 @@ impl Union {
             let state = State {
                 upper: upper.map(|part| UpperFile { dev: part.stat.dev, ino: part.stat.ino }),
                 upper_marks: upper.map(|part| part.marks).unwrap_or_default(),
+                upper_size: upper.map(|part| part.stat.size).unwrap_or_default(),
                 place: Some(place.clone()),
                 ..State::default()
             };

@@ -14,12 +14,14 @@ mod backing;
 mod copy_up;
 mod create;
 mod descriptors;
+mod export;
 mod file;
 mod ids;
 mod inode;
 mod links;
 mod lookup;
 mod merge;
+mod names;
 mod numbers;
 mod origin;
 mod readdir;
@@ -34,6 +36,7 @@ mod fault_tests;
 
 pub use crate::layer::{OverrideStat, SetupError, UpperConfig};
 pub use crate::sys::stat::{TimeChange, Timestamp};
+pub use export::{build_index, verify_index};
 pub use ids::{IdMap, IdMapError, IdPolicy, Squash};
 pub use inode::{InodeNumber, Kind};
 pub use readdir::{ListedEntry, Listing};
@@ -49,6 +52,7 @@ use descriptors::{Descriptors, FILE_USES, Use};
 use inode::{Below, Inode, State, UpperFile};
 use links::LinkIndex;
 use merge::DirPart;
+use names::Tables;
 use numbers::Numbering;
 use origin::Origins;
 use readdir::OpenDir;
@@ -155,6 +159,7 @@ pub struct Union {
     links: LinkIndex,
     /// `None`: read-only, and no upper file exists.
     origins: Option<Origins>,
+    tables: Tables,
     open_dirs: DashMap<u64, Arc<OpenDir>>,
     next_handle: AtomicU64,
     privilege: Privilege,
@@ -195,6 +200,7 @@ impl Union {
             numbering,
             links,
             origins,
+            tables: Tables::default(),
             open_dirs: DashMap::new(),
             next_handle: AtomicU64::new(1),
             privilege: privilege().map_err(fail)?,

@@ -7,13 +7,10 @@ use super::Union;
 use super::inode::{Inode, InodeNumber, Kind};
 use super::merge::Visible;
 use crate::error::{Error, Result};
-use crate::layer::{Layer, LayerId, LayerName, list};
-use crate::sys::dir::DirEntry;
-use crate::sys::stat;
+use crate::layer::LayerId;
 use parking_lot::Mutex;
 use std::collections::{HashMap, HashSet};
 use std::ffi::{OsStr, OsString};
-use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -85,9 +82,9 @@ impl Union {
         let mut entries: Vec<ListedEntry> = dots
             .map(|(name, st_ino)| ListedEntry { name: OsStr::new(name).into(), st_ino, kind: Kind::Directory })
             .into();
-        for (name, named) in self.shown_names(dir)?.0 {
+        for (name, named) in self.shown_names(dir)?.shown {
             let st_ino = self.named_number(dir, &name, &named)?;
-            entries.push(ListedEntry { name: name.into(), st_ino, kind: named.kind });
+            entries.push(ListedEntry { name, st_ino, kind: named.kind });
         }
         Ok(Listing { entries })
     }
@@ -108,75 +105,55 @@ impl Union {
 
     /// Every name that a directory shows. The caller holds its `children`.
     pub(super) fn shown_names(&self, dir: &Arc<Inode>) -> Result<Names> {
-        let mut shown: HashMap<OsString, Named> = HashMap::new();
-        let mut hidden: HashSet<OsString> = HashSet::new();
-        let upper = dir.in_upper().then_some(LayerId::UPPER);
         if dir.is_removed() {
-            return Ok(Names(shown));
+            return Ok(Names::default());
         }
-        for id in upper.into_iter().chain(dir.lower_parts().iter().map(|part| part.layer)) {
-            let layer = self.stack.layer(id)?;
-            let fd = self.dir_fd(dir, id)?;
-            let xattr_whiteouts = self.marks_on(dir, id).xattr_whiteouts;
-            let mut hides = Vec::new();
-            for entry in list(fd.as_fd())? {
-                let plain = match LayerName::parse(&entry.name) {
-                    LayerName::Plain(name) => name,
-                    LayerName::Whiteout(name) => {
-                        hides.push(name.to_owned());
-                        continue;
-                    }
-                    LayerName::Opaque | LayerName::Bookkeeping => continue,
-                };
-                match kind_of(layer, fd.as_fd(), &entry, xattr_whiteouts)? {
-                    None => hides.push(plain.to_owned()),
-                    Some(kind) => note(&mut shown, &hidden, entry, kind, id),
+        let mut names = Names::default();
+        let mut hidden: HashSet<OsString> = HashSet::new();
+        if dir.in_upper() {
+            let listing = self.list_layer(dir, LayerId::UPPER)?;
+            hidden.extend(listing.hidden);
+            for (entry, kind) in listing.shown {
+                names.places.insert(entry.name.clone(), names.shown.len());
+                let named = Named { on: LayerId::UPPER, ino: entry.ino, kind, merged: false };
+                names.shown.push((entry.name.into_boxed_os_str(), named));
+            }
+        }
+        if dir.lower_parts().is_empty() {
+            return Ok(names);
+        }
+        for lower in self.merge_lower_names(dir)?.iter() {
+            if hidden.contains(&*lower.name) {
+                // A directory beside its own whiteout shows, and merges with nothing.
+                continue;
+            }
+            match names.places.get(&*lower.name) {
+                Some(place) => {
+                    let above = &mut names.shown[*place].1;
+                    above.merged |= above.kind == Kind::Directory && lower.kind == Kind::Directory;
+                }
+                None => {
+                    let merged = lower.layers().len() > 1;
+                    let named = Named { on: lower.layers()[0], ino: lower.ino, kind: lower.kind, merged };
+                    names.shown.push((lower.name.clone(), named));
                 }
             }
-            // Whiteouts hide the layers below their own only.
-            hidden.extend(hides);
         }
-        Ok(Names(shown))
+        Ok(names)
     }
 }
 
-fn note(shown: &mut HashMap<OsString, Named>, hidden: &HashSet<OsString>, entry: DirEntry, kind: Kind, on: LayerId) {
-    if hidden.contains(&entry.name) {
-        return;
-    }
-    match shown.get_mut(&entry.name) {
-        Some(above) => above.merged |= above.kind == Kind::Directory && kind == Kind::Directory,
-        None => {
-            shown.insert(entry.name, Named { on, ino: entry.ino, kind, merged: false });
-        }
-    }
+/// The names of a directory: those of the upper layer first.
+#[derive(Default)]
+pub(super) struct Names {
+    shown: Vec<(Box<OsStr>, Named)>,
+    /// Where the names of the upper layer stand.
+    places: HashMap<OsString, usize>,
 }
-
-/// The kind of a listed name; `None` where it is a whiteout.
-fn kind_of(layer: &Layer, dir: BorrowedFd<'_>, entry: &DirEntry, xattr_whiteouts: bool) -> Result<Option<Kind>> {
-    let plain_regular = entry.format == Some(libc::S_IFREG);
-    if plain_regular && xattr_whiteouts && layer.is_xattr_whiteout_at(dir, &entry.name)? {
-        return Ok(None);
-    }
-    match entry.format {
-        Some(format) if format != libc::S_IFCHR && !(plain_regular && layer.is_overridden()) => {
-            Ok(Some(Kind::from_mode(format)))
-        }
-        _ => match stat::stat_at(dir, &entry.name)? {
-            Some(found) if found.is_whiteout_device() => Ok(None),
-            Some(_) => Ok(layer.stat_at(dir, &entry.name)?.map(|found| Kind::from_mode(found.mode))),
-            // Gone since it was listed.
-            None => Ok(None),
-        },
-    }
-}
-
-/// The names of a directory, in no order.
-pub(super) struct Names(HashMap<OsString, Named>);
 
 impl Names {
     /// Whether the directory shows nothing.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.shown.is_empty()
     }
 }

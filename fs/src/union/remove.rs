@@ -79,6 +79,7 @@ impl Union {
         let below = self.probe_below(dir, name)? != Visible::Nothing;
         let in_upper = matches!(self.probe_upper(dir, name)?, Entry::Leaf(_) | Entry::Dir { .. });
         let at = self.upper_dir(dir)?;
+        self.touch(dir, name);
         match (in_upper, below) {
             (true, false) => upper.remove(at.as_fd(), name)?,
             (true, true) => upper.replace_by_whiteout(at.as_fd(), name)?,

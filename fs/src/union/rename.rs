@@ -96,6 +96,7 @@ impl Union {
         if self.probe_upper(side.dir, side.name)? == Entry::Absent && !inode.is_removed() {
             let (file, at) = (self.path_fd(&inode)?, self.upper_dir(side.dir)?);
             let before = stat::stat_fd(at.as_fd())?;
+            self.touch(side.dir, side.name);
             upper.link(file.as_fd(), at.as_fd(), side.name)?;
             keep_times(at.as_fd(), &before);
             let mut state = inode.state.write();
@@ -185,6 +186,8 @@ impl Union {
 
     /// The renames of the upper layer, for each thing that can stand under the new name.
     fn move_name(&self, upper: &Upper, old: &Side<'_>, new: &Side<'_>, is_dir: bool, there: &Entry) -> Result<()> {
+        self.touch(old.dir, old.name);
+        self.touch(new.dir, new.name);
         let (from, to) = (self.upper_dir(old.dir)?, self.upper_dir(new.dir)?);
         let (from, to) = (At { dir: from.as_fd(), name: old.name }, At { dir: to.as_fd(), name: new.name });
         let hide_old = self.shows_below(old)?;

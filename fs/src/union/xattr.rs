@@ -93,6 +93,10 @@ impl Union {
     /// The value of an attribute.
     pub fn xattr(&self, inode: InodeNumber, name: &OsStr) -> Result<Vec<u8>> {
         let inode = self.inode(inode)?;
+        // An ACL may have been inherited, anything else was not there.
+        if inode.state.read().bare && self.xattrs.enabled && name == super::attr::CAPABILITY {
+            return Err(Error::NoAttribute);
+        }
         let stored = match self.stored(&inode, name) {
             Err(Error::NotPermitted) => return Err(Error::NoAttribute),
             other => other?,
@@ -133,6 +137,7 @@ impl Union {
         self.stack.upper()?;
         self.stored(&inode, name)?;
         self.copy_up(&inode, Amount::Whole)?;
+        inode.state.write().bare = false;
         // The upper layer may keep it under another name than the lower one did.
         let stored = self.stored(&inode, name)?;
         let fd = self.path_fd(&inode)?;

@@ -1,0 +1,239 @@
+//! How many requests a sequence of calls costs: the part of its price that does not depend on the machine. `lamina-fs stats` is read before
+//! and after. A neighbour that empties the kernel's caches can only add requests, so the cheapest of a few rounds counts.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, OpenOptions};
+use std::io::{Read, Write};
+use std::path::Path;
+use std::process::Output;
+
+use support::lamina::binary;
+use support::{LaminaMount, Layers, dir, file, machine, needs, symlink};
+
+const ROUNDS: usize = 5;
+
+/// Requests by opcode.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Requests(BTreeMap<String, u64>);
+
+impl Requests {
+    fn parse(json: &str) -> Requests {
+        let between = |line: &str, from: &str, to: &str| {
+            let rest = line.split_once(from)?.1;
+            Some(rest.split_once(to)?.0.to_owned())
+        };
+        let row = |line| Some((between(line, "\"opcode\":\"", "\"")?, between(line, "\"count\":", ",")?.parse().ok()?));
+        Requests(json.lines().filter_map(row).collect())
+    }
+
+    /// As the server tells them, once nothing more is on its way: close(2) does not wait for RELEASE, nor unlink(2) for FORGET.
+    fn settled(mount: &LaminaMount) -> Requests {
+        let read = || Requests::parse(&machine::run(&program(), &["stats", path(mount), "--format", "json"]));
+        let mut last = read();
+        loop {
+            let now = read();
+            if now == last {
+                return now;
+            }
+            last = now;
+        }
+    }
+
+    fn since(mut self, before: &Requests) -> Requests {
+        for (opcode, count) in &before.0 {
+            *self.0.get_mut(opcode).unwrap_or_else(|| panic!("{opcode} is no longer counted")) -= count;
+        }
+        self.0.retain(|_, count| *count > 0);
+        self
+    }
+
+    fn total(&self) -> u64 {
+        self.0.values().sum()
+    }
+}
+
+fn program() -> String {
+    binary().to_str().unwrap().to_owned()
+}
+
+fn path(mount: &LaminaMount) -> &str {
+    mount.path().to_str().unwrap()
+}
+
+/// What the cheapest round of `sequence` costs. Each round is first `prepare`d, which costs nothing, and has a number.
+fn cheapest(
+    mount: &LaminaMount,
+    cost: impl Fn(&Requests) -> u64,
+    prepare: impl Fn(usize),
+    sequence: impl Fn(usize),
+) -> Requests {
+    let round = |number| {
+        prepare(number);
+        let before = Requests::settled(mount);
+        sequence(number);
+        Requests::settled(mount).since(&before)
+    };
+    (0..ROUNDS).map(round).min_by_key(|spent| cost(spent)).unwrap()
+}
+
+#[track_caller]
+fn assert_cost(mount: &LaminaMount, at_most: u64, prepare: impl Fn(usize), sequence: impl Fn(usize)) {
+    let spent = cheapest(mount, Requests::total, prepare, sequence);
+    assert!(spent.total() <= at_most, "at most {at_most} expected: {spent:?}");
+}
+
+/// The same for what is free once it has been done.
+#[track_caller]
+fn assert_free_when_warm(mount: &LaminaMount, sequence: impl Fn()) {
+    assert_cost(mount, 0, |_| sequence(), |_| (0..10).for_each(|_| sequence()));
+}
+
+/// A directory `d` below the root, for the reader opens the root itself; everything in the lower layer.
+fn mounted() -> (Layers, LaminaMount) {
+    let layers = Layers::new(&[&[dir("d"), file("d/f", "content"), symlink("d/s", "f")], &[dir("d")]]);
+    let mount = LaminaMount::new(&layers);
+    (layers, mount)
+}
+
+fn read(path: &Path) -> Vec<u8> {
+    let mut data = Vec::new();
+    File::open(path).unwrap().read_to_end(&mut data).unwrap();
+    data
+}
+
+fn create(path: &Path) {
+    OpenOptions::new().write(true).create_new(true).open(path).unwrap().write_all(b"new").unwrap();
+}
+
+#[test]
+fn reading_the_counters_costs_nothing() {
+    needs!(machine::mounts());
+    let (_layers, mount) = mounted();
+    fs::metadata(mount.join("d/f")).unwrap();
+    assert_cost(&mount, 0, |_| {}, |_| drop(Requests::settled(&mount)));
+}
+
+#[test]
+fn warm_stat_is_free() {
+    needs!(machine::mounts());
+    let (_layers, mount) = mounted();
+    assert_free_when_warm(&mount, || assert_eq!(fs::metadata(mount.join("d/f")).unwrap().len(), 7));
+}
+
+#[test]
+fn warm_stat_of_a_missing_name_is_free() {
+    needs!(machine::mounts());
+    let (_layers, mount) = mounted();
+    assert_free_when_warm(&mount, || assert!(!mount.join("d/missing").exists()));
+}
+
+#[test]
+fn warm_readlink_is_free() {
+    needs!(machine::mounts());
+    let (_layers, mount) = mounted();
+    assert_free_when_warm(&mount, || assert_eq!(fs::read_link(mount.join("d/s")).unwrap(), Path::new("f")));
+}
+
+#[test]
+fn fstat_of_an_open_file_is_free() {
+    needs!(machine::mounts());
+    let (_layers, mount) = mounted();
+    let open = File::open(mount.join("d/f")).unwrap();
+    assert_free_when_warm(&mount, || assert_eq!(open.metadata().unwrap().len(), 7));
+}
+
+#[test]
+fn warm_open_read_close_is_free() {
+    needs!(machine::mounts());
+    let (_layers, mount) = mounted();
+    assert_free_when_warm(&mount, || assert_eq!(read(&mount.join("d/f")), b"content"));
+}
+
+#[test]
+fn stat_after_a_long_listing_is_free() {
+    needs!(machine::mounts());
+    let names: Vec<String> = (0..300).map(|at| format!("file{at}")).collect();
+    let entries: Vec<_> = names.iter().map(|name| file(name, "x")).collect();
+    let layers = Layers::new(&[&entries]);
+    let mount = LaminaMount::new(&layers);
+    let list = |_| drop(machine::run("ls", &["-l", path(&mount)]));
+    let stat = |_| names.iter().for_each(|name| assert_eq!(fs::metadata(mount.join(name)).unwrap().len(), 1));
+    assert_cost(&mount, 0, list, stat);
+}
+
+/// LOOKUP, CREATE, GETXATTR of security.capability, WRITE. The preparation pays for the directory's attributes, which the kernel asks
+/// for again after each change of it, and lets the kernel learn that no file is opened or released.
+#[test]
+fn create_write_close_costs_four() {
+    needs!(machine::mounts());
+    let (_layers, mount) = mounted();
+    let warm = |_| {
+        read(&mount.join("d/f"));
+        assert!(fs::metadata(mount.join("d")).unwrap().is_dir());
+    };
+    assert_cost(&mount, 4, warm, |round| create(&mount.join(&format!("d/n{round}"))));
+}
+
+#[test]
+fn unlink_costs_three() {
+    needs!(machine::mounts());
+    let (_layers, mount) = mounted();
+    let name = |round: usize| mount.join(&format!("d/n{round}"));
+    assert_cost(&mount, 3, |round| create(&name(round)), |round| fs::remove_file(name(round)).unwrap());
+}
+
+#[test]
+fn rename_costs_three() {
+    needs!(machine::mounts());
+    let (_layers, mount) = mounted();
+    let name = |round: usize, step: &str| mount.join(&format!("d/{step}{round}"));
+    let rename = |round| fs::rename(name(round, "from"), name(round, "to")).unwrap();
+    assert_cost(&mount, 3, |round| create(&name(round, "from")), rename);
+}
+
+#[test]
+fn writes_on_one_descriptor_ask_for_capabilities_once() {
+    needs!(machine::mounts());
+    let (_layers, mount) = mounted();
+    let asked = |spent: &Requests| spent.0.get("GETXATTR").copied().unwrap_or(0);
+    let write = |round| {
+        let mut open = File::create(mount.join(&format!("d/w{round}"))).unwrap();
+        (0..5).for_each(|_| open.write_all(b"line").unwrap());
+    };
+    let spent = cheapest(&mount, asked, |_| {}, write);
+    assert!(asked(&spent) <= 1, "{spent:?}");
+}
+
+#[test]
+fn reset_starts_from_zero() {
+    needs!(machine::mounts());
+    let (_layers, mount) = mounted();
+    read(&mount.join("d/f"));
+    let counted = Requests::parse(&machine::run(&program(), &["stats", path(&mount), "--format=json", "--reset"]));
+    assert!(counted.0["LOOKUP"] >= 2, "{counted:?}");
+    let after = Requests::settled(&mount);
+    assert!(!after.0.contains_key("LOOKUP"), "{after:?}");
+}
+
+#[test]
+fn counters_are_told_to_the_owner_only() {
+    needs!(machine::mounts(), machine::program("setpriv"));
+    let layers = Layers::new(&[&[file("f", "")]]);
+    let mount = support::lamina::Lamina::on(&layers).option("allow_other").mount();
+    let refused = |output: &Output, sentence: &str| {
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && stderr.contains(sentence), "{output:?}");
+    };
+    refused(&stats_as(65534, path(&mount)), "was mounted by another user");
+    let outside = machine::output(&program(), &["stats", layers.home().to_str().unwrap()]);
+    refused(&outside, "is not the root of a mount of lamina-fs");
+}
+
+/// With a copy of the binary, as the other user may not reach it where it is built.
+fn stats_as(id: u32, mountpoint: &str) -> Output {
+    let copy = tempfile::Builder::new().prefix("lamina-stats-").tempdir().unwrap();
+    let program = copy.path().join("lamina-fs");
+    fs::copy(binary(), &program).unwrap();
+    machine::run("chmod", &["-R", "a+rX", copy.path().to_str().unwrap()]);
+    machine::shell_as(id, &format!("exec {} stats {mountpoint}", program.display()))
+}
