@@ -146,6 +146,8 @@ pub struct Options {
     pub durability: Durability,
     /// How long the kernel may believe names and attributes.
     pub timeout: Duration,
+    /// The index of the lower layers (`index`).
+    pub index: Option<PathBuf>,
     /// The kernel collects writes (`writeback`).
     pub writeback: bool,
     /// Request threads (`threaded`).
@@ -212,6 +214,7 @@ impl Options {
             dot_whiteouts: environment.dot_whiteouts,
             durability: Durability::Synced,
             timeout: TIMEOUT_DEFAULT,
+            index: None,
             writeback: WRITEBACK_DEFAULT,
             threads: Threads::Many,
             mount: MountSettings::new(environment),
@@ -262,6 +265,8 @@ impl Options {
             // Without a value it is the flag of mount(8), below.
             "sync" if word.value().is_some() => self.set_sync(word.switch()?),
             "timeout" => self.timeout = word.seconds()?,
+            // `on` and `off` are words of the kernel's overlayfs: hard links stay one file here in any case.
+            "index" if !matches!(word.value(), Some(b"on" | b"off")) => self.index = Some(path(word.required()?)),
             "writeback" => self.writeback = word.switch()?,
             "threaded" => {
                 self.threads = if word.switch()? { Threads::Many } else { Threads::One };
@@ -331,6 +336,7 @@ impl Options {
             sync: self.durability == Durability::Synced,
             volatile: self.durability == Durability::Volatile,
             force_dot_whiteouts: self.dot_whiteouts,
+            index: self.index.clone(),
             acl: self.acl,
             descriptors_max,
         }
@@ -367,6 +373,9 @@ impl Options {
         add("static_nlink", digit(self.static_nlink));
         add("noacl", digit(!self.acl));
         add("noxattrs", digit(!self.xattrs));
+        if let Some(index) = &self.index {
+            add("index", &escape(index));
+        }
         add("writeback", digit(self.writeback));
         add("threaded", digit(self.threads == Threads::Many));
         match self.durability {

@@ -7,6 +7,7 @@
 //! - `whiteouts`: every format read, in every layer; what is written.
 //! - `interop`: uppers go to and come from the kernel's overlayfs and fuse-overlayfs.
 //! - `identity`: inode numbers.
+//! - `index`: lower layers answered for by an index.
 //! - `files`: the calls on files: fallocate, seek, locks, ioctls, privileges.
 //! - `names`: the calls on names: nodes, umask, ACLs, long names, setgid directories.
 //! - `options`: the command line.
@@ -25,6 +26,7 @@ mod files;
 mod handles;
 mod hardlinks;
 mod identity;
+mod index;
 mod interop;
 mod limits;
 mod mapping;

@@ -8,12 +8,26 @@ use crate::target::{InProcess, privileged};
 
 /// Runs one sequence, from fresh layers to the last check.
 pub fn run(stack: &Stack, ops: &[Op]) -> Result<(), String> {
+    run_with(Below::Layers, stack, ops)
+}
+
+/// What answers for the lower layers.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Below {
+    Layers,
+    Index,
+}
+
+fn run_with(below: Below, stack: &Stack, ops: &[Op]) -> Result<(), String> {
     let literals = stack.literals(Formats::All { privileged: privileged() });
     let literals: Vec<&[Entry]> = literals.iter().map(Vec::as_slice).collect();
     let layers = Layers::new(&literals);
     let owner = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
     let mut model = Model::new(stack, privileged(), owner);
-    let mut target = InProcess::new(&layers);
+    let mut target = match below {
+        Below::Layers => InProcess::new(&layers),
+        Below::Index => InProcess::with_index(&layers),
+    };
     follow(&mut target, &mut model, ops)?;
     layers.assert_lowers_untouched();
     let left = layers.names_in_work();
@@ -41,5 +55,20 @@ fn short_sequences_survive_forgetting() {
     Cases::new(64, 12, 4000).check(|stack, ops| {
         let dropped: Vec<Op> = ops.iter().flat_map(|op| [op.clone(), Op::DropCaches]).collect();
         run(stack, &dropped)
+    });
+}
+
+/// The index answers in place of the lower layers, and nobody can tell.
+#[test]
+fn random_sequences_over_an_index_show_what_the_model_shows() {
+    Cases::new(64, 40, 4000).check(|stack, ops| run_with(Below::Index, stack, ops));
+}
+
+/// The same with every cache dropped after each operation.
+#[test]
+fn short_sequences_over_an_index_survive_forgetting() {
+    Cases::new(64, 12, 4000).check(|stack, ops| {
+        let dropped: Vec<Op> = ops.iter().flat_map(|op| [op.clone(), Op::DropCaches]).collect();
+        run_with(Below::Index, stack, &dropped)
     });
 }

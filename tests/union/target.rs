@@ -4,11 +4,12 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
 
 use lamina_fs::error::Error;
 use lamina_fs::union::{
     Attributes, Caller, Changes, Config, IdMap, IdPolicy, InodeNumber, OverrideStat, RenameFlags, Squash, TimeChange,
-    Timestamp, Union, UpperConfig, XattrPolicy,
+    Timestamp, Union, UpperConfig, XattrPolicy, build_index,
 };
 use support::oracle::op::RenameMode;
 use support::oracle::{Errno, Op, Reply, SLOTS, Target};
@@ -20,6 +21,7 @@ pub(super) const ROOT: InodeNumber = InodeNumber(1);
 /// A union on `Layers`, and the part of the kernel that its users rely on.
 pub struct InProcess<'layers> {
     layers: &'layers Layers,
+    index: Option<PathBuf>,
     union: Option<Union>,
     lookups: RefCell<BTreeMap<InodeNumber, u64>>,
     handles: [Option<InodeNumber>; SLOTS],
@@ -38,13 +40,15 @@ pub fn plain(layers: &Layers) -> Config {
         sync: true,
         volatile: false,
         force_dot_whiteouts: false,
+        index: None,
         acl: true,
         descriptors_max: 64,
     }
 }
 
-fn open(layers: &Layers) -> Union {
-    Union::new(plain(layers)).unwrap_or_else(|error| panic!("Union::new: {error}"))
+fn open(layers: &Layers, index: Option<&Path>) -> Union {
+    Union::new(Config { index: index.map(Path::to_owned), ..plain(layers) })
+        .unwrap_or_else(|error| panic!("Union::new: {error}"))
 }
 
 fn caller() -> Caller {
@@ -77,7 +81,19 @@ pub(super) fn errno(error: Error) -> Errno {
 impl<'layers> InProcess<'layers> {
     /// Opens the union of `layers`.
     pub fn new(layers: &'layers Layers) -> InProcess<'layers> {
-        InProcess { layers, union: Some(open(layers)), lookups: RefCell::default(), handles: [None; SLOTS] }
+        InProcess::on(layers, None)
+    }
+
+    /// A union that answers for its lower layers from an index of them.
+    pub fn with_index(layers: &'layers Layers) -> InProcess<'layers> {
+        let file = layers.merged.with_file_name("index");
+        build_index(&plain(layers), &file, |_| {}).unwrap_or_else(|error| panic!("build_index: {error}"));
+        InProcess::on(layers, Some(file))
+    }
+
+    fn on(layers: &'layers Layers, index: Option<PathBuf>) -> InProcess<'layers> {
+        let union = Some(open(layers, index.as_deref()));
+        InProcess { layers, index, union, lookups: RefCell::default(), handles: [None; SLOTS] }
     }
 
     pub(super) fn union(&self) -> &Union {
@@ -353,7 +369,7 @@ impl Target for InProcess<'_> {
         self.union().finish();
         // The old one first: it holds the lock of the work directory.
         drop(self.union.take());
-        self.union = Some(open(self.layers));
+        self.union = Some(open(self.layers, self.index.as_deref()));
     }
 
     fn drop_caches(&mut self) {

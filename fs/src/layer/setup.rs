@@ -29,6 +29,8 @@ pub enum SetupError {
     WorkInUse { path: PathBuf },
     #[error("work directory {} was used by a mount with \"{feature}\" that this mount cannot honour: after a volatile mount the data may be incomplete after a crash; if you accept that, remove {}", path.display(), marker.display())]
     Incompatible { path: PathBuf, feature: String, marker: PathBuf },
+    #[error("{error}")]
+    Index { error: Box<dyn std::error::Error + Send + Sync> },
     #[error("/proc is not usable ({error}): mount it, Lamina reaches files through /proc/self/fd")]
     NoProc { error: Error },
 }

@@ -48,6 +48,11 @@ pub enum Node<'a> {
     Special(u32, u64),
 }
 
+/// Directory beside the temporary one, for what is our own.
+const OWN_DIR: &str = "lamina";
+/// The whiteout in it that new ones are linked to.
+const SHARED_WHITEOUT: &str = "whiteout";
+
 /// The upper layer.
 #[derive(Debug)]
 pub struct Upper {
@@ -230,12 +235,30 @@ impl Upper {
     /// Hides a name of the layers below that the upper layer does not have.
     pub fn whiteout(&self, dir: BorrowedFd<'_>, name: &OsStr) -> Result<()> {
         if self.style() == WhiteoutStyle::Device {
-            match open::make_node(dir, name, libc::S_IFCHR, 0) {
+            match self.device_whiteout(dir, name) {
                 Err(error) if is_refusal(error) => {}
                 other => return other,
             }
         }
         self.dot_whiteout(dir, name)
+    }
+
+    /// Makes a whiteout that shares its inode with all others, as those of the kernel's overlayfs do: making an inode for
+    /// each costs several times a link.
+    fn device_whiteout(&self, dir: BorrowedFd<'_>, name: &OsStr) -> Result<()> {
+        let own = self.work.side_dir(OWN_DIR)?;
+        let shared = At { dir: own.as_fd(), name: OsStr::new(SHARED_WHITEOUT) };
+        match open::link(shared, At { dir, name }) {
+            // Not there yet, or linked as often as the filesystem allows: this one becomes the next to be shared.
+            Err(error) if error.is(libc::ENOENT) || error.is(libc::EMLINK) => {}
+            other => return other,
+        }
+        open::make_node(dir, name, libc::S_IFCHR, 0)?;
+        let renewed = remove_tree(shared.dir, shared.name, 0).and_then(|()| open::link(At { dir, name }, shared));
+        if let Err(error) = renewed {
+            tracing::debug!(%error, "whiteouts share no inode");
+        }
+        Ok(())
     }
 
     fn dot_whiteout(&self, dir: BorrowedFd<'_>, name: &OsStr) -> Result<()> {
@@ -250,7 +273,7 @@ impl Upper {
         let (is_dir, target) = (stat::stat_at(dir, name)?.is_some_and(|found| found.is_dir()), At { dir, name });
         if self.style() == WhiteoutStyle::Device {
             let built = self.work.temporary();
-            match open::make_node(built.dir(), built.name(), libc::S_IFCHR, 0) {
+            match self.device_whiteout(built.dir(), built.name()) {
                 Ok(()) if is_dir => return with_leave(target, || rename::exchange(built.at(), target)),
                 Ok(()) => {
                     rename::replace(built.at(), target)?;

@@ -2,6 +2,7 @@
 //!
 //! Invariant: never follows a symbolic link in the last component.
 
+use super::rename::At;
 use super::{fault, os};
 use crate::error::Result;
 use rustix::fs::{AtFlags, CWD, Mode, OFlags};
@@ -105,6 +106,12 @@ pub fn read_link(parent: BorrowedFd<'_>, name: &OsStr) -> Result<Vec<u8>> {
 /// Reads the target of the symbolic link that an `O_PATH` descriptor refers to.
 pub fn read_link_fd(path: BorrowedFd<'_>) -> Result<Vec<u8>> {
     read_link(path, OsStr::new(""))
+}
+
+/// Gives a file a further name. See linkat(2).
+pub fn link(from: At<'_>, to: At<'_>) -> Result<()> {
+    fault::check("link")?;
+    rustix::fs::linkat(from.dir, from.name, to.dir, to.name, AtFlags::empty()).map_err(os("link"))
 }
 
 /// Links the file behind any descriptor under a further name. See linkat(2), `AT_SYMLINK_FOLLOW` through proc(5).

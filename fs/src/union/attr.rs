@@ -67,7 +67,10 @@ impl Union {
     pub fn read_link(&self, inode: InodeNumber) -> Result<Vec<u8>> {
         let inode = self.inode(inode)?;
         match inode.kind {
-            Kind::Symlink => open::read_link_fd(self.path_fd(&inode)?.as_fd()),
+            Kind::Symlink => match self.index_of(&inode).and_then(|(index, node)| index.link_target(node)) {
+                Some(target) => Ok(target.to_vec()),
+                None => open::read_link_fd(self.path_fd(&inode)?.as_fd()),
+            },
             _ => Err(Error::InvalidArgument),
         }
     }

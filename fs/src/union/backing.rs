@@ -161,6 +161,9 @@ impl Union {
 
     /// Attributes of an inode's current backing, as its layer shows them.
     pub(super) fn backing_stat(&self, inode: &Arc<Inode>) -> Result<Stat> {
+        if let Some(stat) = self.index_stat(inode) {
+            return stat;
+        }
         let layer = self.layer_of(inode)?;
         if !inode.is_dir()
             && !layer.is_overridden()

@@ -45,6 +45,7 @@ fn open(base: &Path, dot_whiteouts: bool) -> Union {
         sync: true,
         volatile: false,
         force_dot_whiteouts: dot_whiteouts,
+        index: None,
         acl: true,
         descriptors_max: 256,
     })

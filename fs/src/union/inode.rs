@@ -5,6 +5,7 @@
 
 use super::merge::DirPart;
 use super::names::LowerNames;
+use crate::index::NodeId;
 use crate::layer::{DirMarks, LayerId};
 use parking_lot::{Mutex, RwLock};
 use std::collections::HashSet;
@@ -140,6 +141,8 @@ pub struct Inode {
     pub below: Below,
     /// Where the lower layers hold it; `None` for the root and for what was made in the upper layer.
     pub home: Option<Arc<Place>>,
+    /// Where the index has what the lower layers hold of it.
+    pub index_node: Option<NodeId>,
     /// What changes.
     pub state: RwLock<State>,
     /// Held over its copy-up.
@@ -163,6 +166,7 @@ impl Inode {
             kind,
             below,
             home,
+            index_node: None,
             state: RwLock::new(state),
             copying: Mutex::new(()),
             children: RwLock::new(()),
@@ -172,6 +176,11 @@ impl Inode {
             opens: AtomicU32::new(0),
             askings: AtomicU64::new(0),
         }
+    }
+
+    /// The same inode, with its place in the index.
+    pub fn indexed_at(self, node: Option<NodeId>) -> Self {
+        Inode { index_node: node, ..self }
     }
 
     /// Whether this is a directory.

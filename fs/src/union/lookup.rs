@@ -65,6 +65,9 @@ impl Union {
 
     /// Asks a layer, if one is given, and then the lower layers that can have an answer.
     fn resolve_below(&self, dir: &Arc<Inode>, first: Option<LayerId>, name: &OsStr) -> Result<Visible> {
+        if let Some(below) = self.index_entries(dir, name)? {
+            return resolve(first.map(|layer| self.ask(dir, layer, name)).into_iter().chain(below.into_iter().map(Ok)));
+        }
         let names = match dir.lower_parts().is_empty() {
             true => None,
             false => self.lower_names(dir)?,
@@ -127,7 +130,8 @@ impl Union {
                 true => (Below::Nothing, None),
                 false => (Below::Dir(lower.into_boxed_slice()), Some(place)),
             };
-            Inode::new(number, Kind::Directory, below, home, state)
+            let node = if home.is_some() { self.index_child(dir, name) } else { None };
+            Inode::new(number, Kind::Directory, below, home, state).indexed_at(node)
         })
     }
 
@@ -180,6 +184,7 @@ impl Union {
         let number = |attempt| self.numbering.number(found.dev, found.ino, attempt);
         let inode = self.table.intern(identity, lookups, number, |number| {
             Inode::new(number, kind, Below::Leaf { identity, nlink: found.nlink }, Some(place), state)
+                .indexed_at(self.index_child(dir, name))
         });
         // A hard link whose file was copied up under another name shows the copy's attributes.
         let current = !inode.in_upper();

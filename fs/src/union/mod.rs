@@ -17,6 +17,7 @@ mod descriptors;
 mod export;
 mod file;
 mod ids;
+mod indexed;
 mod inode;
 mod links;
 mod lookup;
@@ -44,7 +45,8 @@ pub use rename::RenameFlags;
 pub use xattr::XattrPolicy;
 
 use crate::error::{Error, Result};
-use crate::layer::{DirMarks, LayerId};
+use crate::index::Index;
+use crate::layer::{DirMarks, Layer, LayerId};
 use crate::sys::credentials::{Privilege, privilege};
 use crate::sys::stat;
 use dashmap::DashMap;
@@ -85,6 +87,8 @@ pub struct Config {
     pub volatile: bool,
     /// Whiteouts are `.wh.` files even where devices could be made.
     pub force_dot_whiteouts: bool,
+    /// The index of the lower layers, see `build_index`.
+    pub index: Option<PathBuf>,
     /// Whether POSIX ACLs are served.
     pub acl: bool,
     /// Descriptors of layers' files that are kept open at the most.
@@ -160,6 +164,7 @@ pub struct Union {
     /// `None`: read-only, and no upper file exists.
     origins: Option<Origins>,
     tables: Tables,
+    index: Option<Index>,
     open_dirs: DashMap<u64, Arc<OpenDir>>,
     next_handle: AtomicU64,
     privilege: Privilege,
@@ -190,7 +195,15 @@ impl Union {
             None => (LinkIndex::default(), None),
         };
         let numbering = Numbering::new(stack.layers().map(|layer| layer.dev()));
-        let root = root_inode(&stack).map_err(fail)?;
+        let index = match &config.index {
+            Some(file) => {
+                let lowers: Vec<&Layer> = stack.layers().filter(|layer| layer.id() != LayerId::UPPER).collect();
+                let opened = Index::open(file, &lowers);
+                Some(opened.map_err(|error| SetupError::Index { error: Box::new(error) })?)
+            }
+            None => None,
+        };
+        let root = root_inode(&stack).map_err(fail)?.indexed_at(index.as_ref().map(Index::root));
         let basis = stack.layers().find(|layer| layer.id() != LayerId::UPPER).map(|layer| layer.root_identity());
         let (dev, ino) = basis.unwrap_or_default();
         Ok(Union {
@@ -201,6 +214,7 @@ impl Union {
             links,
             origins,
             tables: Tables::default(),
+            index,
             open_dirs: DashMap::new(),
             next_handle: AtomicU64::new(1),
             privilege: privilege().map_err(fail)?,

@@ -24,12 +24,20 @@ use std::sync::{Arc, Weak};
 pub const NAMES_MAX: usize = 2_000_000;
 /// Bytes of a directory file per name, of the filesystems that we lie on; to guess what listing would cost.
 const BYTES_PER_NAME: u64 = 32;
-/// Listing costs as much as asking for one name in this many.
-const NAMES_PER_ASKING: u64 = 16;
+/// System calls by which one layer is asked for a name that it does not have.
+const CALLS_PER_ASKING: u64 = 2;
+/// System calls by which one layer's directory is opened, read and closed.
+const CALLS_PER_LISTING: u64 = 4;
+/// Names that are listed in the time of one system call.
+const NAMES_PER_CALL: u64 = 8;
 /// A table that grows counts for the limit from here on.
 const GROWN_MIN: usize = 4096;
-/// Lookups in a directory that are answered by asking every layer, whatever its size.
-const ASKINGS_MIN: u64 = 1;
+
+/// Whether the lookups so far have cost what listing would have: then the next ones are bought by it, and however the
+/// lookups go on, no more than twice the least is paid.
+fn listing_pays(asked: u64, layers: u64, names: u64) -> bool {
+    asked * layers * CALLS_PER_ASKING >= layers * CALLS_PER_LISTING + names / NAMES_PER_CALL
+}
 
 /// A name of the lower layers.
 #[derive(Debug)]
@@ -158,10 +166,10 @@ impl Union {
         if let Some(names) = &*dir.lower_names.read() {
             return Ok(Some(names.clone()));
         }
-        let guess: u64 = dir.lower_parts().iter().map(|part| part.stat.size / BYTES_PER_NAME).sum();
-        match dir.asked() < ASKINGS_MIN + guess / NAMES_PER_ASKING {
-            true => Ok(None),
-            false => self.merge_lower_names(dir).map(Some),
+        let names: u64 = dir.lower_parts().iter().map(|part| part.stat.size / BYTES_PER_NAME).sum();
+        match listing_pays(dir.asked(), dir.lower_parts().len() as u64, names) {
+            true => self.merge_lower_names(dir).map(Some),
+            false => Ok(None),
         }
     }
 
@@ -194,7 +202,7 @@ impl Union {
             return Ok(names.contains(name));
         }
         let guess = dir.state.read().upper_size / BYTES_PER_NAME;
-        if dir.asked() < ASKINGS_MIN + guess / NAMES_PER_ASKING {
+        if !listing_pays(dir.asked(), 1, guess) {
             return Ok(true);
         }
         let listing = self.list_layer(dir, LayerId::UPPER)?;

@@ -43,7 +43,7 @@ struct Named {
     on: LayerId,
     ino: u64,
     kind: Kind,
-    /// Directories of further layers may merge with it.
+    /// It is a directory of the upper layer, and a lower one may merge with it.
     merged: bool,
 }
 
@@ -122,22 +122,17 @@ impl Union {
         if dir.lower_parts().is_empty() {
             return Ok(names);
         }
+        if let Some((index, node)) = self.index_below(dir) {
+            for (name, node) in index.entries(node) {
+                let Some(lower) = index.node(node) else { continue };
+                let kind = Kind::from_mode(lower.stat.mode);
+                names.add_lower(&hidden, name, || Named { on: lower.layer, ino: lower.stat.ino, kind, merged: false });
+            }
+            return Ok(names);
+        }
         for lower in self.merge_lower_names(dir)?.iter() {
-            if hidden.contains(&*lower.name) {
-                // A directory beside its own whiteout shows, and merges with nothing.
-                continue;
-            }
-            match names.places.get(&*lower.name) {
-                Some(place) => {
-                    let above = &mut names.shown[*place].1;
-                    above.merged |= above.kind == Kind::Directory && lower.kind == Kind::Directory;
-                }
-                None => {
-                    let merged = lower.layers().len() > 1;
-                    let named = Named { on: lower.layers()[0], ino: lower.ino, kind: lower.kind, merged };
-                    names.shown.push((lower.name.clone(), named));
-                }
-            }
+            let on = lower.layers()[0];
+            names.add_lower(&hidden, &lower.name, || Named { on, ino: lower.ino, kind: lower.kind, merged: false });
         }
         Ok(names)
     }
@@ -152,6 +147,21 @@ pub(super) struct Names {
 }
 
 impl Names {
+    /// Adds a name of the lower layers, unless the upper one hides it or has it.
+    fn add_lower(&mut self, hidden: &HashSet<OsString>, name: &OsStr, lower: impl FnOnce() -> Named) {
+        // A directory beside its own whiteout shows, and merges with nothing.
+        if hidden.contains(name) {
+            return;
+        }
+        match self.places.get(name) {
+            Some(place) => {
+                let above = &mut self.shown[*place].1;
+                above.merged |= above.kind == Kind::Directory && lower().kind == Kind::Directory;
+            }
+            None => self.shown.push((name.into(), lower())),
+        }
+    }
+
     /// Whether the directory shows nothing.
     pub fn is_empty(&self) -> bool {
         self.shown.is_empty()

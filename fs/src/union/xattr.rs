@@ -101,8 +101,11 @@ impl Union {
             Err(Error::NotPermitted) => return Err(Error::NoAttribute),
             other => other?,
         };
-        let fd = self.path_fd(&inode)?;
-        let value = xattr::value(fd.as_fd(), &stored)?.ok_or(Error::NoAttribute)?;
+        let value = match self.index_of(&inode) {
+            Some((index, node)) => index.xattr(node, &stored).map(<[u8]>::to_vec),
+            None => xattr::value(self.path_fd(&inode)?.as_fd(), &stored)?,
+        };
+        let value = value.ok_or(Error::NoAttribute)?;
         match is_acl(name) {
             true => acl::shown(&value, &self.ids),
             false => Ok(value),
@@ -116,9 +119,12 @@ impl Union {
             return Err(Error::NotSupported);
         }
         let overridden = self.layer_of(&inode)?.is_overridden();
-        let fd = self.path_fd(&inode)?;
+        let stored = match self.index_of(&inode) {
+            Some((index, node)) => index.xattr_names(node).flat_map(|name| [name.as_bytes(), &[0]].concat()).collect(),
+            None => xattr::names(self.path_fd(&inode)?.as_fd())?,
+        };
         let mut shown = Vec::new();
-        for name in xattr::names(fd.as_fd())?.split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
+        for name in stored.split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
             let name = OsStr::from_bytes(name);
             if is_acl(name) && !self.acl {
                 continue;

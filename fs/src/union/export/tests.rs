@@ -75,6 +75,7 @@ fn config(lowers: Vec<PathBuf>) -> Config {
         sync: true,
         volatile: false,
         force_dot_whiteouts: false,
+        index: None,
         acl: true,
         descriptors_max: 64,
     }

@@ -1,0 +1,70 @@
+//! The index answers for the lower layers: nobody can tell, but for the system calls that are not made.
+
+use std::process::Command;
+
+use support::lamina::{Lamina, binary};
+use support::{LaminaMount, Layers, Tree, View, dir, file, machine, needs, symlink};
+
+fn layers() -> Layers {
+    Layers::new(&[
+        &[dir("d"), file("d/top", "top"), symlink("d/link", "top")],
+        &[dir("d"), file("d/top", "hidden"), file("d/low", "low"), dir("d/sub"), file("d/sub/x", "x")],
+    ])
+}
+
+/// Builds the index of the layers beside them.
+fn build(layers: &Layers) -> std::path::PathBuf {
+    let file = layers.home().join("index");
+    let done = Command::new(binary())
+        .args(["index", "build", "-o", &layers.lower_option()])
+        .arg(&file)
+        .output()
+        .expect("lamina-fs runs");
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    file
+}
+
+fn indexed(layers: &Layers, index: &std::path::Path) -> LaminaMount {
+    Lamina::on(layers).option(&format!("index={}", index.display())).mount()
+}
+
+#[test]
+fn a_mount_with_an_index_shows_the_same_tree() {
+    needs!(machine::mounts());
+    let layers = layers();
+    let plain = Tree::read(LaminaMount::new(&layers).path());
+    let mut mount = indexed(&layers, &build(&layers));
+    plain.assert_same(&Tree::read(mount.path()), View::ALL);
+
+    std::fs::write(mount.join("d/low"), "changed").unwrap();
+    std::fs::remove_file(mount.join("d/top")).unwrap();
+    std::fs::rename(mount.join("d/link"), mount.join("d/moved")).unwrap();
+    let changed = Tree::read(mount.path());
+    mount.remount();
+    changed.assert_same(&Tree::read(mount.path()), View::ALL);
+    mount.unmount();
+    // What was written is an ordinary upper layer: it reads the same without the index.
+    changed.assert_same(&Tree::read(LaminaMount::new(&layers).path()), View::ALL);
+    layers.assert_lowers_untouched();
+}
+
+#[test]
+fn an_index_of_other_layers_is_refused() {
+    needs!(machine::mounts());
+    let (layers, others) = (layers(), layers());
+    let index = build(&others);
+    let refused = Lamina::on(&layers).option(&format!("index={}", index.display())).run();
+    assert_eq!(refused.status.code(), Some(1), "{}", refused.stderr);
+    assert!(refused.stderr.contains("index"), "{}", refused.stderr);
+}
+
+#[test]
+fn a_cut_index_is_refused() {
+    needs!(machine::mounts());
+    let layers = layers();
+    let index = build(&layers);
+    let bytes = std::fs::read(&index).unwrap();
+    std::fs::write(&index, &bytes[..bytes.len() / 2]).unwrap();
+    let refused = Lamina::on(&layers).option(&format!("index={}", index.display())).run();
+    assert_eq!(refused.status.code(), Some(1), "{}", refused.stderr);
+}
