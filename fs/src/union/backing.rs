@@ -215,7 +215,8 @@ impl Union {
         Err(last)
     }
 
-    /// Runs something that opens a descriptor; where the process has none left, closes some and tries once more.
+    /// Runs something that opens descriptors; where the process has none left, closes some and tries once more. What failed so
+    /// has changed nothing, so a whole operation can be tried again.
     pub(super) fn with_room<T>(&self, open: impl Fn() -> Result<T>) -> Result<T> {
         match open() {
             Err(error) if error.is(libc::EMFILE) => {

@@ -37,22 +37,23 @@ impl Union {
             libc::S_IFCHR if rdev == 0 => return Err(Error::NotPermitted),
             format => Node::Special(format, rdev),
         };
-        self.add(caller, parent, name, node, mode).map(|(_, attributes)| attributes)
+        self.with_room(|| self.add(caller, parent, name, node, mode)).map(|(_, attributes)| attributes)
     }
 
     /// Makes a directory; counts a lookup.
     pub fn make_dir(&self, caller: &Caller, parent: InodeNumber, name: &OsStr, mode: u32) -> Result<Attributes> {
-        self.add(caller, parent, name, Node::Dir, mode).map(|(_, attributes)| attributes)
+        self.with_room(|| self.add(caller, parent, name, Node::Dir, mode)).map(|(_, attributes)| attributes)
     }
 
     /// Makes a symbolic link; counts a lookup.
     pub fn symlink(&self, caller: &Caller, parent: InodeNumber, name: &OsStr, target: &OsStr) -> Result<Attributes> {
-        self.add(caller, parent, name, Node::Symlink(target), 0o777).map(|(_, attributes)| attributes)
+        self.with_room(|| self.add(caller, parent, name, Node::Symlink(target), 0o777))
+            .map(|(_, attributes)| attributes)
     }
 
     /// Makes a regular file and opens it; counts a lookup and an open.
     pub fn create(&self, caller: &Caller, parent: InodeNumber, name: &OsStr, mode: u32) -> Result<Attributes> {
-        let (inode, attributes) = self.add(caller, parent, name, Node::File, mode)?;
+        let (inode, attributes) = self.with_room(|| self.add(caller, parent, name, Node::File, mode))?;
         inode.opened();
         self.hold_before(&inode, attributes.mode)?;
         Ok(attributes)
@@ -61,18 +62,24 @@ impl Union {
     /// Gives a file a further name; counts a lookup.
     pub fn link(&self, inode: InodeNumber, parent: InodeNumber, name: &OsStr) -> Result<Attributes> {
         let (inode, dir) = (self.inode(inode)?, self.dir(parent)?);
+        self.with_room(|| self.link_to(&inode, &dir, name))?;
+        inode.add_lookups(1);
+        self.attributes_of(&inode, None)
+    }
+
+    fn link_to(&self, inode: &Arc<Inode>, dir: &Arc<Inode>, name: &OsStr) -> Result<()> {
         let upper = self.new_name(name)?;
         match inode.is_dir() {
             true => return Err(Error::NotPermitted),
             false if inode.is_removed() => return Err(Error::NotFound),
             false => {}
         }
-        self.copy_up(&inode, Amount::Whole)?;
-        self.copy_up(&dir, Amount::Whole)?;
+        self.copy_up(inode, Amount::Whole)?;
+        self.copy_up(dir, Amount::Whole)?;
         let _children = dir.children.write();
-        let covered = self.free_name(&dir, name)?;
-        let (file, to) = (self.path_fd(&inode)?, self.upper_dir(&dir)?);
-        self.touch(&dir, name);
+        let covered = self.free_name(dir, name)?;
+        let (file, to) = (self.path_fd(inode)?, self.upper_dir(dir)?);
+        self.touch(dir, name);
         match covered {
             Covered::Nothing => upper.link(file.as_fd(), to.as_fd(), name)?,
             Covered::Whiteout => {
@@ -88,8 +95,7 @@ impl Union {
                 state.pin = None;
             }
         }
-        inode.add_lookups(1);
-        self.attributes_of(&inode, None)
+        Ok(())
     }
 
     fn add(

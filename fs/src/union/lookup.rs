@@ -26,7 +26,8 @@ impl Union {
             return Err(Error::NameTooLong);
         }
         let _children = dir.children.read();
-        let Some((inode, stat)) = self.child_with(&dir, name, 1)? else { return Ok(None) };
+        let found = self.with_room(|| self.child_with(&dir, name, 1))?;
+        let Some((inode, stat)) = found else { return Ok(None) };
         self.attributes_of(&inode, stat).map(Some)
     }
 

@@ -68,6 +68,10 @@ use table::InodeTable;
 /// Lower layers of one mount at the most (`OVL_MAX_STACK` of the kernel's overlayfs, and what Podman passes).
 pub const MAX_LOWERS: usize = 500;
 
+/// Of the descriptors that a mount may have, one in this many is kept for the next use: the others are for files that are open
+/// without a name, and for running operations.
+const KEPT_PART: usize = 2;
+
 /// What a mount is made of; everything is parsed.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -208,7 +212,7 @@ impl Union {
         let (dev, ino) = basis.unwrap_or_default();
         Ok(Union {
             table: InodeTable::new(Arc::new(root)),
-            descriptors: Descriptors::new(config.descriptors_max),
+            descriptors: Descriptors::new(config.descriptors_max / KEPT_PART),
             root_ino: numbering.number(dev, ino, 0),
             numbering,
             links,

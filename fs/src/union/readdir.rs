@@ -63,7 +63,7 @@ impl Union {
         if let Some(taken) = listing.as_ref().filter(|_| !restart) {
             return Ok(taken.clone());
         }
-        let fresh = Arc::new(self.list_dir(&open.dir)?);
+        let fresh = Arc::new(self.with_room(|| self.list_dir(&open.dir))?);
         *listing = Some(fresh.clone());
         Ok(fresh)
     }

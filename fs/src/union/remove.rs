@@ -28,34 +28,42 @@ impl Union {
     /// Removes a name that is not a directory.
     pub fn remove_file(&self, parent: InodeNumber, name: &OsStr) -> Result<()> {
         let dir = self.dir(parent)?;
+        self.with_room(|| self.remove_leaf(&dir, name))
+    }
+
+    fn remove_leaf(&self, dir: &Arc<Inode>, name: &OsStr) -> Result<()> {
         let upper = self.stack.upper()?;
-        self.ready_to_hide(&dir, name)?;
+        self.ready_to_hide(dir, name)?;
         let _children = dir.children.write();
-        let inode = self.child(&dir, name)?.ok_or(Error::NotFound)?;
+        let inode = self.child(dir, name)?.ok_or(Error::NotFound)?;
         if inode.is_dir() {
             return Err(Error::IsDirectory);
         }
         let survival = self.prepare_loss(&inode)?;
-        let in_upper = self.take_name(upper, &dir, name)?;
-        self.name_lost(upper, &dir, name, &inode, survival, in_upper);
+        let in_upper = self.take_name(upper, dir, name)?;
+        self.name_lost(upper, dir, name, &inode, survival, in_upper);
         Ok(())
     }
 
     /// Removes a directory that shows no entries.
     pub fn remove_dir(&self, parent: InodeNumber, name: &OsStr) -> Result<()> {
         let dir = self.dir(parent)?;
+        self.with_room(|| self.remove_empty(&dir, name))
+    }
+
+    fn remove_empty(&self, dir: &Arc<Inode>, name: &OsStr) -> Result<()> {
         let upper = self.stack.upper()?;
-        self.ready_to_hide(&dir, name)?;
+        self.ready_to_hide(dir, name)?;
         let _children = dir.children.write();
-        let inode = self.child(&dir, name)?.ok_or(Error::NotFound)?;
+        let inode = self.child(dir, name)?.ok_or(Error::NotFound)?;
         if !inode.is_dir() {
             return Err(Error::NotDirectory);
         }
         let _inside = inode.children.write();
         self.check_empty(&inode)?;
         let survival = self.prepare_loss(&inode)?;
-        let in_upper = self.take_name(upper, &dir, name)?;
-        self.name_lost(upper, &dir, name, &inode, survival, in_upper);
+        let in_upper = self.take_name(upper, dir, name)?;
+        self.name_lost(upper, dir, name, &inode, survival, in_upper);
         Ok(())
     }
 

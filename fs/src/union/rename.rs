@@ -54,24 +54,28 @@ impl Union {
             return Err(Error::InvalidArgument);
         }
         let (old, new) = (Side { dir: &from, name }, Side { dir: &to, name: new_name });
+        self.with_room(|| self.move_side(upper, &old, &new, flags))
+    }
+
+    fn move_side(&self, upper: &Upper, old: &Side<'_>, new: &Side<'_>, flags: RenameFlags) -> Result<()> {
         for _ in 0..CHANGED_TRIES_MAX {
-            let source = self.bring_up(upper, &old)?.ok_or(Error::NotFound)?;
+            let source = self.bring_up(upper, old)?.ok_or(Error::NotFound)?;
             let target = match flags.exchange {
-                true => Some(self.bring_up(upper, &new)?.ok_or(Error::NotFound)?),
+                true => Some(self.bring_up(upper, new)?.ok_or(Error::NotFound)?),
                 false => {
-                    self.copy_up(&to, Amount::Whole)?;
+                    self.copy_up(new.dir, Amount::Whole)?;
                     None
                 }
             };
-            let _locks = lock_both(&from, &to);
-            if !self.is_up(&old, &source)?
-                || target.as_ref().is_some_and(|target| !self.is_up(&new, target).unwrap_or(false))
+            let _locks = lock_both(old.dir, new.dir);
+            if !self.is_up(old, &source)?
+                || target.as_ref().is_some_and(|target| !self.is_up(new, target).unwrap_or(false))
             {
                 continue;
             }
             return match target {
-                Some(target) => self.exchange(upper, &old, &new, &source, &target),
-                None => self.replace(upper, &old, &new, &source, flags.no_replace),
+                Some(target) => self.exchange(upper, old, new, &source, &target),
+                None => self.replace(upper, old, new, &source, flags.no_replace),
             };
         }
         Err(Error::NotFound)

@@ -22,7 +22,7 @@ pub struct Gone {
 
 /// Inodes that were still in use when they were forgotten, looked at again per forget.
 const RETRIES_PER_FORGET: usize = 4;
-/// A table that once was larger than this gives memory back when it has shrunk to an eighth.
+/// A table that once was larger than this gives memory back each time it has shrunk to half.
 const TRIM_FROM: usize = 1024;
 
 /// Number and identity to inode.
@@ -185,7 +185,7 @@ impl InodeTable {
 
     fn trim(&self) {
         let (len, peak) = (self.len(), self.peak.load(Ordering::Relaxed));
-        if peak < TRIM_FROM || len > peak / 8 {
+        if peak < TRIM_FROM || len > peak / 2 {
             return;
         }
         self.peak.store(len, Ordering::Relaxed);
