@@ -19,6 +19,7 @@ mod ioctl;
 mod negotiate;
 mod offload;
 mod reply;
+mod turns;
 
 mod convert;
 mod errno;
