@@ -77,7 +77,8 @@ pub(super) struct Turns {
     device: OwnedFd,
     threads: usize,
     looks: bool,
-    /// Threads that wait for a request or answer a quick one.
+    /// Threads that wait for a request or answer a quick one. Those that have answered none yet are not counted: nothing tells
+    /// when they end, so whoever rests relies on one that is.
     active: AtomicUsize,
     /// Of these, the ones that answer.
     busy: AtomicUsize,
@@ -123,7 +124,7 @@ impl Turns {
             device,
             threads,
             looks: processors > 1,
-            active: AtomicUsize::new(threads),
+            active: AtomicUsize::new(0),
             busy: AtomicUsize::new(0),
             wanted: AtomicUsize::new(1),
             pressure: AtomicU32::new(PRESSURE_START),
@@ -141,7 +142,7 @@ impl Turns {
             return answer();
         }
         let waited = SEAT.with_borrow_mut(|seat| {
-            let seat = seat.get_or_insert_with(|| Seat { turns: Arc::clone(self), pace: Pace::default() });
+            let seat = seat.get_or_insert_with(|| self.seat());
             seat.pace.arrived(Instant::now(), asker)
         });
         self.begin(length, waited);
@@ -160,6 +161,11 @@ impl Turns {
             }
             seat.pace.left(Instant::now());
         });
+    }
+
+    fn seat(self: &Arc<Self>) -> Seat {
+        self.active.fetch_add(1, SeqCst);
+        Seat { turns: Arc::clone(self), pace: Pace::default() }
     }
 
     /// Calls a thread when nothing moves; returns when the connection has ended.

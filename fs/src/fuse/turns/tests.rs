@@ -2,6 +2,7 @@
 
 use super::*;
 use std::collections::HashSet;
+use std::sync::Barrier;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::{JoinHandle, ThreadId};
 
@@ -52,9 +53,16 @@ impl Crew {
         answer.recv().unwrap()
     }
 
-    /// As many requests as it takes until all but one thread rest.
-    fn settle(&self) {
-        for _ in 0..16 {
+    /// Every thread answers a request, and then all but one rest.
+    fn settle(&self, threads: usize) {
+        let together = Arc::new(Barrier::new(threads));
+        for _ in 0..threads {
+            let together = Arc::clone(&together);
+            self.send(Length::Quick, CLIENT, move || {
+                together.wait();
+            });
+        }
+        while self.turns.rest.lock().resting < threads - 1 {
             self.ask(Length::Quick);
         }
     }
@@ -69,16 +77,28 @@ impl Crew {
 #[test]
 fn one_client_is_answered_by_one_thread() {
     let crew = Crew::new(4);
-    crew.settle();
+    crew.settle(4);
     let askings: HashSet<ThreadId> = (0..100).map(|_| crew.ask(Length::Quick)).collect();
     assert_eq!(askings.len(), 1);
     crew.end();
 }
 
+/// A thread that waited all the while and ended without a request once left those that rested behind, and the server alive.
+#[test]
+fn the_end_reaches_every_thread_however_few_were_asked() {
+    for askings in 0..8 {
+        let crew = Crew::new(4);
+        for _ in 0..askings {
+            crew.ask(Length::Quick);
+        }
+        crew.end();
+    }
+}
+
 #[test]
 fn a_long_operation_leaves_the_queue_to_another_thread() {
     let crew = Crew::new(3);
-    crew.settle();
+    crew.settle(3);
     let (release, released) = channel::<()>();
     crew.send(Length::Long, CLIENT, move || released.recv().unwrap());
     crew.ask(Length::Quick);
@@ -90,7 +110,7 @@ fn a_long_operation_leaves_the_queue_to_another_thread() {
 #[test]
 fn a_quick_operation_that_is_stuck_does_not_stop_the_others() {
     let crew = Crew::new(4).watched();
-    crew.settle();
+    crew.settle(4);
     let releases: Vec<Sender<()>> = (0..3)
         .map(|_| {
             let (release, released) = channel::<()>();
@@ -108,7 +128,7 @@ fn a_quick_operation_that_is_stuck_does_not_stop_the_others() {
 #[test]
 fn requests_that_pile_up_call_more_threads() {
     let crew = Crew::new(4);
-    crew.settle();
+    crew.settle(4);
     assert_eq!(crew.turns.wanted.load(SeqCst), 1);
     for _ in 0..2 * PRESSURE_SPAN {
         crew.turns.adjust(true);
