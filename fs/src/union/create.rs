@@ -152,13 +152,11 @@ impl Union {
         if dir.is_removed() {
             return Err(Error::NotFound);
         }
-        if self.probe(dir, name)? != Visible::Nothing {
-            return Err(Error::Exists);
+        match self.probe_upper(dir, name)? {
+            Entry::Whiteout => Ok(Covered::Whiteout),
+            Entry::Absent if self.probe_below(dir, name)? == Visible::Nothing => Ok(Covered::Nothing),
+            _ => Err(Error::Exists),
         }
-        Ok(match self.probe_upper(dir, name)? {
-            Entry::Absent => Covered::Nothing,
-            _ => Covered::Whiteout,
-        })
     }
 
     fn add_directly(&self, upper: &Upper, caller: &Caller, new: &NewNode<'_>) -> Result<Option<OwnedFd>> {

@@ -153,6 +153,8 @@ pub struct Inode {
     pub lower_names: RwLock<Option<Arc<LowerNames>>>,
     /// For a directory: every name that its upper layer may say anything of, once that is known.
     pub upper_names: RwLock<Option<HashSet<OsString>>>,
+    /// For a directory: the last name that was asked for and that its lower layers do not have.
+    missing_below: Mutex<Option<Box<OsStr>>>,
     lookups: AtomicU64,
     opens: AtomicU32,
     askings: AtomicU64,
@@ -172,6 +174,7 @@ impl Inode {
             children: RwLock::new(()),
             lower_names: RwLock::new(None),
             upper_names: RwLock::new(None),
+            missing_below: Mutex::new(None),
             lookups: AtomicU64::new(0),
             opens: AtomicU32::new(0),
             askings: AtomicU64::new(0),
@@ -233,6 +236,16 @@ impl Inode {
     /// How many lookups every layer was asked for.
     pub fn asked(&self) -> u64 {
         self.askings.load(Ordering::Relaxed)
+    }
+
+    /// Whether this is the name that the lower layers were last found not to have. They never change, so it stays true.
+    pub fn is_missing_below(&self, name: &OsStr) -> bool {
+        self.missing_below.lock().as_deref() == Some(name)
+    }
+
+    /// The lower layers do not have this name.
+    pub fn note_missing_below(&self, name: &OsStr) {
+        *self.missing_below.lock() = Some(name.into());
     }
 
     /// Counts an open.

@@ -73,18 +73,34 @@ impl Union {
             true => None,
             false => self.lower_names(dir)?,
         };
-        let first = first.into_iter();
         match names {
             Some(names) => {
                 let layers = names.find(name).map(|found| found.layers()).unwrap_or_default();
-                resolve(first.chain(layers.iter().copied()).map(|layer| self.ask(dir, layer, name)))
+                resolve(first.into_iter().chain(layers.iter().copied()).map(|layer| self.ask(dir, layer, name)))
             }
-            None => {
-                dir.ask();
-                let lowers = dir.lower_parts().iter().map(|part| part.layer);
-                resolve(first.chain(lowers).map(|layer| self.ask(dir, layer, name)))
+            None => self.resolve_by_asking(dir, first, name),
+        }
+    }
+
+    /// Asks every layer that could have an answer. A name that the lower layers do not have is remembered until the next such
+    /// one: a CREATE follows the LOOKUP of its name.
+    fn resolve_by_asking(&self, dir: &Arc<Inode>, first: Option<LayerId>, name: &OsStr) -> Result<Visible> {
+        dir.ask();
+        let lowers = || dir.lower_parts().iter().map(|part| self.ask(dir, part.layer, name));
+        if let Some(upper) = first {
+            let answer = self.ask(dir, upper, name)?;
+            if answer.1 != Entry::Absent {
+                return resolve(std::iter::once(Ok(answer)).chain(lowers()));
             }
         }
+        if dir.lower_parts().is_empty() || dir.is_missing_below(name) {
+            return Ok(Visible::Nothing);
+        }
+        let below = resolve(lowers())?;
+        if below == Visible::Nothing {
+            dir.note_missing_below(name);
+        }
+        Ok(below)
     }
 
     /// What the upper layer alone says of a name.
