@@ -159,6 +159,51 @@ fn link_counts_without_xattrs_survive_remount() {
     });
 }
 
+/// The server reads marks with the rights of its user. Where a mode denied it that, not even the parent could be listed: found by pjdfstest.
+#[test]
+fn modes_that_deny_reading_hide_nothing_else() {
+    rootless("basics::modes_that_deny_reading_hide_nothing_else", || {
+        let lower = [
+            file("f", "f"),
+            file("h1", "linked"),
+            link("h2", "h1"),
+            dir("d"),
+            file("d/x", ""),
+            dir("e"),
+            file("e/old", ""),
+        ];
+        let layers = Layers::new(&[&lower]);
+        let mut mount = LaminaMount::new(&layers);
+        fs::remove_dir_all(mount.join("e")).unwrap();
+        fs::create_dir(mount.join("e")).unwrap();
+        fs::write(mount.join("new"), "new").unwrap();
+        let names = ["f", "h1", "d", "e", "new"];
+        let set_modes = |mount: &LaminaMount, mode| {
+            names.iter().for_each(|name| fs::set_permissions(mount.join(name), Permissions::from_mode(mode)).unwrap());
+        };
+        let shown = |mount: &LaminaMount| {
+            let stat =
+                |name: &&str| mount.join(name).metadata().map(|stat| (stat.ino(), stat.nlink(), stat.mode())).unwrap();
+            let mut listed: Vec<_> =
+                fs::read_dir(mount.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+            listed.sort();
+            (listed, names.iter().map(stat).collect::<Vec<_>>())
+        };
+        for mode in [0o000, 0o200, 0o111] {
+            set_modes(&mount, mode);
+            let before = shown(&mount);
+            assert_eq!(before.0, ["d", "e", "f", "h1", "h2", "new"], "{mode:o}");
+            mount.remount();
+            assert_eq!(shown(&mount), before, "{mode:o}");
+            set_modes(&mount, 0o755);
+        }
+        assert_eq!(fs::read_dir(mount.join("e")).unwrap().count(), 0, "still opaque");
+        assert_eq!(fs::read(mount.join("h2")).unwrap(), b"linked");
+        assert!(mount.join("d/x").exists());
+        layers.assert_lowers_untouched();
+    });
+}
+
 /// How git writes an object: created 0444, written, linked, unlinked.
 #[test]
 fn file_created_read_only_is_written_through_its_descriptor() {

@@ -126,16 +126,27 @@ impl Layer {
         Ok(Entry::Leaf(self.shown(found, fd.as_fd())?))
     }
 
-    /// The marks of one of this layer's directories.
+    /// The marks of one of this layer's directories. Without privilege a mode can deny them; the directory must show all the same, or its
+    /// parent could not be listed.
     pub fn dir_marks(&self, dir: BorrowedFd<'_>) -> Result<DirMarks> {
-        let mut marks = DirMarks { opaque: open::exists(dir, OsStr::new(OPAQUE_FILE))?, xattr_whiteouts: false };
+        let opaque = match open::exists(dir, OsStr::new(OPAQUE_FILE)) {
+            // Then no name in it can be looked up, neither by us nor by who asks.
+            Err(error) if error.is(libc::EACCES) => false,
+            other => other?,
+        };
+        let mut marks = DirMarks { opaque, xattr_whiteouts: false };
         // One listing instead of three reads: almost no directory has any attribute.
         let names = xattr::names(dir)?;
         for name in OPAQUE_XATTRS {
             if !names.split(|byte| *byte == 0).any(|listed| listed == name.as_bytes()) {
                 continue;
             }
-            match OpaqueValue::parse(&xattr::value(dir, OsStr::new(name))?.unwrap_or_default()) {
+            let value = match xattr::value(dir, OsStr::new(name)) {
+                // Names are listed whatever the mode is, and `y` is what is written to directories that change.
+                Err(error) if error.is(libc::EACCES) => Some(b"y".to_vec()),
+                other => other?,
+            };
+            match OpaqueValue::parse(&value.unwrap_or_default()) {
                 OpaqueValue::Opaque => marks.opaque = true,
                 OpaqueValue::HoldsXattrWhiteouts => marks.xattr_whiteouts = true,
                 OpaqueValue::Nothing => {}

@@ -392,11 +392,12 @@ impl Upper {
         }
     }
 
-    /// Reads one of our own marks.
+    /// Reads one of our own marks; without privilege none is to be had of a file whose mode denies reading.
     pub fn mark(&self, fd: BorrowedFd<'_>, mark: &str) -> Result<Option<Vec<u8>>> {
-        match self.mark_prefix {
-            Some(prefix) => xattr::value(fd, OsStr::new(&format!("{prefix}{mark}"))),
-            None => Ok(None),
+        let Some(prefix) = self.mark_prefix else { return Ok(None) };
+        match xattr::value(fd, OsStr::new(&format!("{prefix}{mark}"))) {
+            Err(error) if error.is(libc::EACCES) => Ok(None),
+            other => other,
         }
     }
 

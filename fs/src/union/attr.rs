@@ -7,7 +7,7 @@ use super::copy_up::Amount;
 use super::inode::{Inode, InodeNumber, Kind};
 use super::{Attributes, Caller, Changes, Union};
 use crate::error::{Error, Result};
-use crate::layer::OverrideStat;
+use crate::layer::{OverrideStat, Upper};
 use crate::sys::open::Access;
 use crate::sys::stat::{Stat, TimeChange};
 use crate::sys::{copy, open, stat, xattr};
@@ -124,6 +124,7 @@ impl Union {
         }
         if let Some(mode) = mode {
             self.hold_before(inode, mode)?;
+            self.keep_marks_before(upper, inode, fd.as_fd(), mode)?;
         }
         upper.set_owner_and_mode(fd.as_fd(), &current, (uid, gid), mode)?;
         if (changes.atime, changes.mtime) != (TimeChange::Keep, TimeChange::Keep) {
@@ -131,6 +132,17 @@ impl Union {
         }
         tracing::trace!(?caller, inode = inode.number.0, "attributes changed");
         Ok(())
+    }
+
+    /// Keeps what the marks of a file say where it can be read when the new mode denies reading the file.
+    fn keep_marks_before(&self, upper: &Upper, inode: &Inode, fd: BorrowedFd<'_>, mode: u32) -> Result<()> {
+        let needless = self.privilege.overrides_modes || mode & 0o400 != 0 || inode.is_dir();
+        let Some(origins) = self.origins.as_ref().filter(|_| !needless) else { return Ok(()) };
+        origins.keep_readable(upper, fd, &stat::stat_fd(fd)?)?;
+        let state = inode.state.read();
+        let (key, delta) = (state.link_key.clone(), state.nlink_delta);
+        drop(state);
+        key.map_or(Ok(()), |key| self.links.keep_readable(upper, &key, delta))
     }
 
     /// Whether a write by somebody without privilege would change the mode or the capabilities.

@@ -152,6 +152,11 @@ impl LinkIndex {
         }
     }
 
+    /// Keeps the link count of a copy where it can be read whatever the copy's mode is.
+    pub fn keep_readable(&self, upper: &Upper, key: &str, delta: i32) -> Result<()> {
+        put_record(upper, NLINK_DIR, key, &delta.to_string())
+    }
+
     /// Reads the union's link count of a copy, relative to the copy's own. A record is younger than an attribute: it was
     /// written because the attribute could not be.
     pub fn stored_nlink(

@@ -36,9 +36,21 @@ impl Origins {
 
     /// Stores the number that a built file will show.
     pub fn store(&self, upper: &Upper, fd: BorrowedFd<'_>, found: &Stat, number: u64) -> Result<()> {
-        if upper.set_mark(fd, MARK, number.to_string().as_bytes())? {
-            return Ok(());
+        match upper.set_mark(fd, MARK, number.to_string().as_bytes())? {
+            true => Ok(()),
+            false => self.record(upper, found, number),
         }
+    }
+
+    /// Keeps the stored number of an upper file where it can be read whatever the file's mode is.
+    pub fn keep_readable(&self, upper: &Upper, fd: BorrowedFd<'_>, found: &Stat) -> Result<()> {
+        match self.read(upper, fd, found)? {
+            Some(number) => self.record(upper, found, number),
+            None => Ok(()),
+        }
+    }
+
+    fn record(&self, upper: &Upper, found: &Stat, number: u64) -> Result<()> {
         let dir = origin_dir(upper)?;
         let built = upper.work().temporary();
         open::symlink(&record(found, number), built.dir(), built.name())?;
