@@ -5,7 +5,6 @@ use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{Read, Write};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 
-use rustix::fs::Advice;
 use support::sys::SharedMap;
 use support::{LaminaMount, Layers, file, machine, needs};
 
@@ -32,8 +31,8 @@ fn read_through_an_old_descriptor_brings_nothing_stale_into_the_cache() {
     let mut writer = OpenOptions::new().write(true).truncate(true).open(mount.join("f")).unwrap();
     writer.write_all(&[b'n'; 30_000]).unwrap();
     writer.sync_all().unwrap();
-    rustix::fs::fadvise(&reader, 0, None, Advice::DontNeed).unwrap();
-    machine::drop_caches();
+    machine::drop_pages(&reader);
+    mount.drop_caches();
     assert_eq!(read_whole(&reader), vec![b'n'; 30_000], "through the descriptor opened before the copy-up");
     assert_eq!(fs::read(mount.join("f")).unwrap(), vec![b'n'; 30_000], "through a new one");
     layers.assert_lowers_untouched();
@@ -78,7 +77,7 @@ fn exercise_nameless(open: &File, content: &[u8]) {
     open.sync_all().unwrap();
     let stat = open.metadata().unwrap();
     assert_eq!((stat.len(), stat.mode() & 0o7777), (2, 0o640));
-    machine::drop_caches();
+    machine::drop_pages(open);
     assert_eq!(read_whole(open), &content[..2]);
 }
 

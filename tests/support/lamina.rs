@@ -40,6 +40,12 @@ pub fn binary() -> &'static Path {
     })
 }
 
+/// Where the third-party suites are: in LAMINA_SUITES, else where `make suites-deps` puts them.
+pub fn suites_dir() -> PathBuf {
+    let built = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/suites/bin");
+    std::env::var_os("LAMINA_SUITES").map_or_else(built, PathBuf::from)
+}
+
 /// How to start a Lamina; nothing happens before [`Lamina::mount`] or [`Lamina::run`].
 #[derive(Debug, Clone)]
 pub struct Lamina {
@@ -174,6 +180,12 @@ impl LaminaMount {
         self.server.as_ref().expect("mounted").pid
     }
 
+    /// Makes the kernel forget what nothing holds of this mount.
+    #[track_caller]
+    pub fn drop_caches(&self) {
+        machine::forget_names(self.path());
+    }
+
     /// Resident memory of the server in KiB, from /proc/PID/status.
     pub fn resident_kib(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.server_pid())).expect("status");
@@ -230,7 +242,8 @@ fn exited(server: &Server) -> bool {
     matches!(nix::poll::poll(&mut wait, PollTimeout::from(EXIT_TIMEOUT_MS)), Ok(1))
 }
 
-fn detach(path: &Path, flags: MntFlags) -> Result<(), String> {
+/// Takes a mount away, as root of this namespace or with fusermount3.
+pub fn detach(path: &Path, flags: MntFlags) -> Result<(), String> {
     if machine::is_root() {
         return umount2(path, flags).map_err(|error| error.to_string());
     }

@@ -19,6 +19,9 @@ pub mod overlay;
 /// What this machine has, and what it lacks.
 pub mod machine;
 
+/// A user without privileges, in each way in which such a user can mount.
+pub mod rootless;
+
 /// A filesystem in a file, mounted through a loop device.
 pub mod image;
 
@@ -47,11 +50,15 @@ macro_rules! skip {
 }
 
 /// Skips the test when a check of [`machine`] answers that something is missing.
+///
+/// `needs!(check, ...)` in a test without a result; `needs!(check, ...; Ok(()))` says what else to return.
 #[macro_export]
 macro_rules! needs {
-    ($($missing:expr),+ $(,)?) => {
+    ($($missing:expr),+ $(,)?) => { $crate::needs!($($missing),+; ()) };
+    ($($missing:expr),+; $skipped:expr) => {
         $(if let Some(reason) = $missing {
-            $crate::skip!("{reason}");
+            println!("SKIPPED: {reason}");
+            return $skipped;
         })+
     };
 }

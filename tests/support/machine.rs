@@ -1,18 +1,40 @@
 //! What this machine has: privileges, devices, programs. Each check answers `None`, or the reason to skip as a sentence. Invariant: nothing
-//! here changes the machine, except [`drop_caches`], which loses only what can be read again.
+//! here changes the machine, nor what it has cached of anything but the filesystem that is named.
 
 use std::ffi::OsStr;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-/// Whether the test runs as root.
+use rustix::fs::{Advice, CWD};
+use rustix::io::Errno;
+use rustix::mount::{FsPickFlags, fsconfig_reconfigure, fspick};
+
+use crate::rootless::Way;
+
+/// Whether the test runs as root, of the machine or of a user namespace.
 pub fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
-/// Missing: root.
+/// Missing: root of the machine.
 pub fn root() -> Option<String> {
-    (!is_root()).then(|| "this test needs root".into())
+    (!is_root() || Way::current().is_some()).then(|| "this test needs root".into())
+}
+
+/// Missing: leave to give files to other users, and to become them.
+pub fn owners() -> Option<String> {
+    if Way::current() == Some(Way::ManyIds) { None } else { root() }
+}
+
+/// Missing: ids of other users, to be named in an ACL.
+pub fn other_ids() -> Option<String> {
+    (Way::current() == Some(Way::OneId)).then(|| "this namespace has one id".into())
+}
+
+/// Missing: mount(2).
+pub fn mount_call() -> Option<String> {
+    (!is_root()).then(|| "this test needs root, or a user namespace".into())
 }
 
 /// Missing: a /dev/fuse that this user may open.
@@ -21,9 +43,9 @@ pub fn fuse() -> Option<String> {
     device.err().map(|error| format!("/dev/fuse cannot be opened: {error}"))
 }
 
-/// Missing: root and /dev/fuse, what every mounted test needs.
+/// Missing: what every mounted test needs, which is root or a way without, and /dev/fuse.
 pub fn mounts() -> Option<String> {
-    root().or_else(fuse)
+    if Way::current().is_some() { fuse() } else { root().or_else(fuse) }
 }
 
 /// Missing: a filesystem type in /proc/filesystems.
@@ -78,14 +100,29 @@ pub fn shell_as(id: u32, script: &str) -> Output {
     output("setpriv", &["--reuid", &id, "--regid", &id, "--clear-groups", "--inh-caps=-all", "sh", "-euc", script])
 }
 
-/// Writes back dirty pages and drops the page, dentry and inode caches of the machine, where the machine is ours: the root of a user
-/// namespace may not.
-pub fn drop_caches() {
-    rustix::fs::sync();
-    match std::fs::write("/proc/sys/vm/drop_caches", "3") {
-        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {}
-        outcome => outcome.expect("drop_caches"),
+/// Makes the kernel forget every name and inode of one filesystem that nothing holds, with the pages of these inodes. It does so whenever a
+/// superblock is reconfigured, see fsconfig(2); here nothing about it is changed. Unlike /proc/sys/vm/drop_caches it leaves the caches of
+/// the neighbours alone, and the root of a user namespace may do it to a mount of its own.
+///
+/// Who may not reconfigure, such as a user of fusermount3, gets nothing forgotten.
+#[track_caller]
+pub fn forget_names(mountpoint: &Path) {
+    let picked = fspick(CWD, mountpoint, FsPickFlags::FSPICK_CLOEXEC);
+    match picked.and_then(fsconfig_reconfigure) {
+        Err(Errno::PERM) => {}
+        outcome => outcome.unwrap_or_else(|error| panic!("reconfigure {}: {error}", mountpoint.display())),
     }
+}
+
+/// Drops the pages of an open file: what [`forget_names`] cannot, as the descriptor holds the inode.
+#[track_caller]
+pub fn drop_pages(open: &File) {
+    // Only clean pages can be dropped. A fifo and the like has neither.
+    match rustix::fs::fdatasync(open) {
+        Err(Errno::INVAL) => return,
+        outcome => outcome.expect("fdatasync"),
+    }
+    rustix::fs::fadvise(open, 0, None, Advice::DontNeed).expect("fadvise");
 }
 
 /// A number from the environment, else the default.

@@ -232,7 +232,8 @@ impl<M: Remount> Target for PathTarget<M> {
     }
 
     fn drop_caches(&mut self) {
-        machine::drop_caches();
+        self.handles.iter().flatten().for_each(machine::drop_pages);
+        machine::forget_names(self.mount.at());
     }
 }
 
