@@ -21,9 +21,10 @@ help:
 demo: deps build
 	@scripts/demo
 
-# The runner's summary comes last.
+# The runner's summary comes last. Without nextest all tests of a binary share a process, and a program that one of them starts has, until its
+# execve(2), what the others have open: their mounts are busy then, so there is one thread.
 test: deps suites-deps build
-	@if cargo nextest --version >/dev/null 2>&1; then cargo nextest run --workspace --no-fail-fast; else cargo test --workspace --no-fail-fast; fi
+	@if cargo nextest --version >/dev/null 2>&1; then cargo nextest run --workspace --no-fail-fast; else cargo test --workspace --no-fail-fast -- --test-threads=1; fi
 
 check:
 	cargo fmt --all --check

@@ -37,7 +37,7 @@ fn copy_of_a_sparse_file_is_sparse() {
 
 #[test]
 fn open_with_truncation_copies_no_data() {
-    needs!(machine::mounts());
+    needs!(machine::mounts(), machine::mount_call());
     let image = Image::tmpfs(8);
     let layers = big_lower_small_upper(&image);
     let mut mount = LaminaMount::new(&layers);
@@ -51,7 +51,7 @@ fn open_with_truncation_copies_no_data() {
 /// fuse-overlayfs copied up what it was about to delete: `rm` of a big file on a full disk answered ENOSPC.
 #[test]
 fn removal_copies_no_data() {
-    needs!(machine::mounts());
+    needs!(machine::mounts(), machine::mount_call());
     let image = Image::tmpfs(8);
     let layers = big_lower_small_upper(&image);
     let mut mount = LaminaMount::new(&layers);
@@ -66,7 +66,7 @@ fn removal_copies_no_data() {
 
 #[test]
 fn rename_over_a_big_file_copies_none_of_it() {
-    needs!(machine::mounts());
+    needs!(machine::mounts(), machine::mount_call());
     let image = Image::tmpfs(8);
     let layers = big_lower_small_upper(&image);
     let mut mount = LaminaMount::new(&layers);
@@ -82,7 +82,7 @@ fn rename_over_a_big_file_copies_none_of_it() {
 
 #[test]
 fn copy_up_on_a_full_disk_fails_and_leaves_everything_as_it_was() {
-    needs!(machine::mounts());
+    needs!(machine::mounts(), machine::mount_call());
     let image = Image::tmpfs(8);
     let layers = big_lower_small_upper(&image);
     let mut mount = LaminaMount::new(&layers);
@@ -108,7 +108,7 @@ fn copy_up_on_a_full_disk_fails_and_leaves_everything_as_it_was() {
 
 #[test]
 fn parents_are_created_with_their_own_attributes() {
-    needs!(machine::mounts());
+    needs!(machine::mounts(), machine::owners());
     let lower = [
         dir("a").mode(0o710).owner(11, 12).mtime(1111).xattr("user.a", "1"),
         dir("a/b").mode(0o2775).owner(21, 22).mtime(2222),
@@ -135,7 +135,7 @@ const CAP_NET_RAW: [u8; 20] = [1, 0, 0, 2, 0, 0x20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0
 
 #[test]
 fn metadata_change_keeps_everything_else() {
-    needs!(machine::mounts(), machine::program("setfacl"));
+    needs!(machine::mounts(), machine::root(), machine::program("setfacl"));
     let mut layers = Layers::new(&[&[
         file("f", "content").mode(0o755).owner(5, 6).xattr("user.k", "v").xattr("security.capability", CAP_NET_RAW),
         file("setuid", "s").owner(7, 8).mode(0o6755).mtime(44),
@@ -163,7 +163,7 @@ fn metadata_change_keeps_everything_else() {
 
 #[test]
 fn special_files_and_links_are_copied_as_what_they_are() {
-    needs!(machine::mounts());
+    needs!(machine::mounts(), machine::root());
     let lower = [
         fifo("p").mode(0o622),
         symlink("s", "nowhere"),
@@ -229,7 +229,7 @@ fn what_a_crash_left_in_work_is_cleared_at_mount() {
 /// A copy of a file nobody may read or write works too: the server opens it, not the caller's mode.
 #[test]
 fn file_without_any_permission_is_copied_for_root() {
-    needs!(machine::mounts());
+    needs!(machine::mounts(), machine::owners());
     let layers = Layers::new(&[&[file("f", "secret").mode(0o000).owner(9, 9)]]);
     let mut mount = LaminaMount::new(&layers);
     OpenOptions::new().append(true).open(mount.join("f")).unwrap().write_all(b"!").unwrap();

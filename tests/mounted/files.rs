@@ -132,7 +132,7 @@ fn inode_flags_are_read_and_set() {
 /// The kernel takes setuid, setgid and capabilities away when an unprivileged user writes, truncates, or anyone changes the owner.
 #[test]
 fn privileges_are_dropped_by_write_truncate_and_chown() {
-    needs!(machine::mounts(), machine::program("setpriv"));
+    needs!(machine::mounts(), machine::root(), machine::program("setpriv"));
     let capability = [1, 0, 0, 2, 0, 0x20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
     let names = ["written", "truncated", "chowned"];
     let entry = |name: &str| file(name, "content").owner(0, 0).mode(0o6777).xattr("security.capability", capability);
@@ -153,7 +153,7 @@ fn privileges_are_dropped_by_write_truncate_and_chown() {
 
 #[test]
 fn root_write_keeps_setuid_but_not_capabilities() {
-    needs!(machine::mounts());
+    needs!(machine::mounts(), machine::root());
     let layers = Layers::new(&[&[file("f", "content").mode(0o4755)]]);
     let mount = LaminaMount::new(&layers);
     OpenOptions::new().append(true).open(mount.join("f")).unwrap().write_all(b"!").unwrap();
@@ -166,7 +166,7 @@ fn root_write_keeps_setuid_but_not_capabilities() {
 
 #[test]
 fn permissions_are_enforced_for_others() {
-    needs!(machine::mounts(), machine::program("setpriv"));
+    needs!(machine::mounts(), machine::owners(), machine::program("setpriv"));
     let layers = Layers::new(&[&[file("secret", "x").mode(0o600), file("open", "y").mode(0o644)]]);
     let mount = LaminaMount::new(&layers);
     let try_as_user =

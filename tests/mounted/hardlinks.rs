@@ -146,7 +146,7 @@ fn rename_over_another_name_of_the_same_file_does_nothing() {
 /// chmod, chown and xattrs are of the file, not of the name that was used.
 #[test]
 fn attributes_set_through_one_name_show_through_all() {
-    needs!(machine::mounts());
+    needs!(machine::mounts(), machine::owners());
     let layers = Layers::new(&[&three_names()]);
     let mut mount = LaminaMount::new(&layers);
     std::os::unix::fs::chown(mount.join("h1"), Some(7), Some(8)).unwrap();

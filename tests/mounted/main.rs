@@ -16,6 +16,7 @@
 //! - `limits`: descriptors and memory.
 //! - `concurrency`: many threads.
 //! - `requests`: what sequences of calls cost.
+//! - `rootless`: the others again, as a user without privileges.
 
 #![expect(clippy::unwrap_used, reason = "a test binary: to fail is to panic")]
 
@@ -34,4 +35,5 @@ mod names;
 mod options;
 mod oracle;
 mod requests;
+mod rootless;
 mod whiteouts;

@@ -37,7 +37,7 @@ fn same_as_on_a_plain_directory(lower: &[Entry], script: &str) {
 /// fuse-overlayfs 2.0 made nodes with `mode | 0755`.
 #[test]
 fn nodes_of_every_type_have_exact_modes() {
-    needs!(machine::mounts());
+    needs!(machine::mounts(), machine::root());
     let script = "umask 027
         mkfifo p; mknod c c 1 3; mknod b b 7 300; mkfifo -m 000 q; mknod -m 600 d c 260 70000; chmod 6600 d
         mkdir e; mkdir -m 1777 t; : > f; ln -s nowhere s
@@ -52,13 +52,13 @@ fn umask_of_the_caller_is_honoured() {
     let script = "for mask in 000 022 077 777; do
             ( umask $mask; mkdir d$mask; : > f$mask; mkfifo p$mask )
         done
-        stat -c '%n %a' *; chmod 755 d777";
+        stat -c '%n %a' *; chmod 755 d777; chmod 400 f777";
     same_as_on_a_plain_directory(&[], script);
 }
 
 #[test]
 fn default_acls_are_inherited_and_beat_the_umask() {
-    needs!(machine::mounts(), machine::program("setfacl"), machine::program("getfacl"));
+    needs!(machine::mounts(), machine::other_ids(), machine::program("setfacl"), machine::program("getfacl"));
     let script = "umask 077
         setfacl -d -m u:1000:rwx,g:100:rx,m::rwx lower
         : > lower/f; mkdir lower/d; mkdir lower/d/e; : > lower/d/e/g; mkfifo lower/p
@@ -69,7 +69,7 @@ fn default_acls_are_inherited_and_beat_the_umask() {
 
 #[test]
 fn acls_are_set_changed_and_removed() {
-    needs!(machine::mounts(), machine::program("setfacl"), machine::program("getfacl"));
+    needs!(machine::mounts(), machine::other_ids(), machine::program("setfacl"), machine::program("getfacl"));
     let script = "setfacl -m u:1000:rw,g:100:r f; getfacl f; chmod 640 f; getfacl f
         setfacl -x u:1000 f; getfacl f; setfacl -b f; stat -c %a f; getfacl f";
     same_as_on_a_plain_directory(&[file("f", "x").mode(0o600)], script);
@@ -77,7 +77,7 @@ fn acls_are_set_changed_and_removed() {
 
 #[test]
 fn acls_grant_and_deny() {
-    needs!(machine::mounts(), machine::program("setfacl"), machine::program("setpriv"));
+    needs!(machine::mounts(), machine::owners(), machine::program("setfacl"), machine::program("setpriv"));
     let layers = Layers::new(&[&[file("f", "x").mode(0o600), file("g", "y").mode(0o644)]]);
     let mount = LaminaMount::new(&layers);
     let (f, g) = (mount.join("f"), mount.join("g"));
@@ -90,14 +90,14 @@ fn acls_grant_and_deny() {
 
 #[test]
 fn setgid_directory_hands_its_group_down() {
-    needs!(machine::mounts());
+    needs!(machine::mounts(), machine::owners());
     let script = "umask 022; : > d/f; mkdir d/e; : > d/e/g; mkfifo d/p; ln -s x d/s; stat -c '%n %a %u:%g' d/* d/e/*";
     same_as_on_a_plain_directory(&[dir("d").owner(5, 100).mode(0o2775)], script);
 }
 
 #[test]
 fn new_objects_belong_to_the_caller() {
-    needs!(machine::mounts(), machine::program("setpriv"));
+    needs!(machine::mounts(), machine::owners(), machine::program("setpriv"));
     let layers = Layers::new(&[&[dir("d").mode(0o777), dir("g").owner(0, 100).mode(0o2777)]]);
     let mount = LaminaMount::new(&layers);
     let script = format!(
@@ -136,7 +136,7 @@ fn rename_of_a_lower_directory_is_a_copy_for_mv() {
 /// What package managers do to a tree, in short.
 #[test]
 fn an_unpacked_archive_is_the_same_archive() {
-    needs!(machine::mounts(), machine::program("tar"));
+    needs!(machine::mounts(), machine::owners(), machine::program("tar"));
     let script =
         "tar -cf all.tar d f; mkdir out; tar -xpf all.tar -C out; rm -r d; tar -xpf all.tar; rm all.tar; find . | sort";
     let lower = [

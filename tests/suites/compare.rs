@@ -14,10 +14,14 @@ use std::process::Command;
 
 use filesystem::Filesystem;
 use fsx::Subject;
+use support::machine;
 
 /// The programs that are present, each with the version it states.
 fn contestants() -> Vec<(String, Filesystem)> {
-    let mut contestants = vec![("overlayfs".to_owned(), Filesystem::Overlayfs)];
+    let mut contestants = vec![
+        ("overlayfs".to_owned(), Filesystem::Overlayfs { options: "" }),
+        ("the directory below".to_owned(), Filesystem::Plain),
+    ];
     let rival = env::var_os("LAMINA_RIVAL").map_or_else(
         || Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/rivals/bin/fuse-overlayfs"),
         PathBuf::from,
@@ -59,8 +63,8 @@ fn fsx_failures(filesystem: &Filesystem, subject: Subject) -> Result<String, Box
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
-    if !tool::privileged() {
-        return Err("run it as root".into());
+    if let Some(reason) = machine::root() {
+        return Err(reason.into());
     }
     println!("fsx: {} operations a seed, with mmap. pjdfstest: in a directory of a lower layer.\n", fsx::OPERATIONS);
     println!(
@@ -70,7 +74,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut measure = None;
     let mut details = Vec::new();
     for (name, filesystem) in contestants() {
-        let report = pjdfstest::run(&filesystem, &[])?;
+        let report = pjdfstest::run(&filesystem)?;
         let kernel = measure.get_or_insert_with(|| report.passed.clone());
         let worse: Vec<String> = kernel.difference(&report.passed).cloned().collect();
         let (new, lower) = (fsx_failures(&filesystem, Subject::New)?, fsx_failures(&filesystem, Subject::Lower)?);

@@ -1,6 +1,6 @@
 //! A filesystem that unites layers, under test: how it is mounted and unmounted.
 //!
-//! Every one gets the same two lower layers and a new, empty upper. The only module here that runs `mount` and `umount`.
+//! Every one gets the same two lower layers and a new, empty upper. The only module here that mounts and unmounts.
 
 use std::error::Error;
 use std::ffi::OsString;
@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::{env, io};
 
+use nix::mount::MntFlags;
+use support::lamina::detach;
 use tempfile::TempDir;
 
 /// The directory that both lower layers hold; pjdfstest works inside it.
@@ -22,8 +24,13 @@ pub const LOWER_FILE_BYTES: usize = 256 * 1024;
 /// What is mounted.
 #[derive(Clone, Debug)]
 pub enum Filesystem {
+    /// Nothing: a directory of the filesystem that the layers lie on, with what they show.
+    Plain,
     /// The kernel's own.
-    Overlayfs,
+    Overlayfs {
+        /// Further `-o` words, without the layers.
+        options: &'static str,
+    },
     /// A program with the command line of fuse-overlayfs.
     Program {
         /// The executable.
@@ -64,6 +71,7 @@ fn target_dir() -> io::Result<PathBuf> {
 /// A mounted union over two lower layers; unmounts and removes everything when dropped.
 pub struct Mounted {
     base: TempDir,
+    live: bool,
 }
 
 impl Mounted {
@@ -72,12 +80,14 @@ impl Mounted {
         let base = TempDir::with_prefix("lamina-suites-")?;
         // pjdfstest drops to other users, who must be able to reach the mount.
         fs::set_permissions(base.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
-        let mounted = Mounted { base };
+        let mut mounted = Mounted { base, live: false };
         mounted.build_layers()?;
         match filesystem {
-            Filesystem::Overlayfs => mounted.mount_overlayfs()?,
+            Filesystem::Plain => mounted.fill(&["mount"])?,
+            Filesystem::Overlayfs { options } => mounted.mount_overlayfs(options)?,
             Filesystem::Program { path, options } => mounted.mount_program(path, options)?,
         }
+        mounted.live = !matches!(filesystem, Filesystem::Plain);
         Ok(mounted)
     }
 
@@ -92,12 +102,19 @@ impl Mounted {
     }
 
     fn build_layers(&self) -> io::Result<()> {
-        for dir in ["bottom/shared", "top/shared", "upper", "work", "mount", "secondary"] {
-            fs::create_dir_all(self.base().join(dir))?;
+        for dir in ["bottom", "top", "upper", "work", "mount", "secondary"] {
+            fs::create_dir(self.base().join(dir))?;
         }
+        self.fill(&["bottom", "top"])
+    }
+
+    /// The first gets the lower file, the last the one beside it.
+    fn fill(&self, layers: &[&str]) -> io::Result<()> {
+        let shared = |layer: &str| self.base().join(layer).join(SHARED_DIR);
+        layers.iter().try_for_each(|layer| fs::create_dir(shared(layer)))?;
         let content: Vec<u8> = (0..LOWER_FILE_BYTES).map(|at| (at % 251) as u8).collect();
-        fs::write(self.base().join("bottom").join(LOWER_FILE), content)?;
-        fs::write(self.base().join("top/shared/beside"), "a file of the upper lower layer\n")
+        fs::write(self.base().join(layers[0]).join(LOWER_FILE), content)?;
+        fs::write(shared(layers[layers.len() - 1]).join("beside"), "a file of the upper lower layer\n")
     }
 
     fn layers(&self) -> OsString {
@@ -105,9 +122,13 @@ impl Mounted {
         format!("lowerdir={base}/top:{base}/bottom,upperdir={base}/upper,workdir={base}/work").into()
     }
 
-    fn mount_overlayfs(&self) -> Result<(), Box<dyn Error>> {
+    fn mount_overlayfs(&self, options: &str) -> Result<(), Box<dyn Error>> {
         let mut mount = Command::new("mount");
-        mount.args(["-t", "overlay", "overlay", "-o"]).arg(self.layers()).arg(self.path(""));
+        mount.args(["-t", "overlay", "overlay", "-o"]).arg(self.layers());
+        if !options.is_empty() {
+            mount.args(["-o", options]);
+        }
+        mount.arg(self.path(""));
         succeed(&mut mount, &self.base().join("mount.log"))
     }
 
@@ -140,13 +161,12 @@ fn succeed(command: &mut Command, log: &Path) -> Result<(), Box<dyn Error>> {
 impl Drop for Mounted {
     fn drop(&mut self) {
         let mount = self.path("");
-        let unmounted =
-            Command::new("umount").arg(&mount).stderr(Stdio::null()).status().is_ok_and(|status| status.success());
-        if !unmounted {
-            // Something still stands in it after a failure: take the tree away from the others all the same.
-            if let Err(error) = Command::new("umount").arg("--lazy").arg(&mount).stderr(Stdio::null()).status() {
-                eprintln!("umount --lazy {}: {error}", mount.display());
-            }
+        // Something may still stand in it after a failure: take the tree away from the others all the same.
+        if self.live
+            && detach(&mount, MntFlags::empty()).is_err()
+            && let Err(error) = detach(&mount, MntFlags::MNT_DETACH)
+        {
+            eprintln!("umount {}: {error}", mount.display());
         }
     }
 }
