@@ -123,7 +123,7 @@ impl Lamina {
         let mut errors: File = tempfile::tempfile().expect("temporary file");
         let mut command = self.command();
         command.stdout(Stdio::null()).stderr(errors.try_clone().expect("dup"));
-        let status = command.status().unwrap_or_else(|error| panic!("{:?}: {error}", self.program));
+        let status = machine::start(&mut command).wait().unwrap_or_else(|error| panic!("{:?}: {error}", self.program));
         let mut stderr = String::new();
         errors.rewind().and_then(|()| errors.read_to_string(&mut stderr)).expect("read standard error");
         Finished { status, stderr }
@@ -244,6 +244,10 @@ fn exited(server: &Server) -> bool {
 
 /// Takes a mount away, as root of this namespace or with fusermount3.
 pub fn detach(path: &Path, flags: MntFlags) -> Result<(), String> {
+    machine::while_nothing_starts(|| detach_alone(path, flags))
+}
+
+fn detach_alone(path: &Path, flags: MntFlags) -> Result<(), String> {
     if machine::is_root() {
         return umount2(path, flags).map_err(|error| error.to_string());
     }

@@ -4,7 +4,8 @@
 use std::ffi::OsStr;
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::{PoisonError, RwLock};
 
 use rustix::fs::{Advice, CWD};
 use rustix::io::Errno;
@@ -80,7 +81,26 @@ pub fn run<S: AsRef<OsStr>>(program: &str, arguments: &[S]) -> String {
 #[track_caller]
 pub fn output<S: AsRef<OsStr>>(program: &str, arguments: &[S]) -> Output {
     let program = find_program(program).unwrap_or_else(|| panic!("{program} is not installed"));
-    Command::new(&program).args(arguments).output().unwrap_or_else(|error| panic!("{}: {error}", program.display()))
+    let mut command = Command::new(&program);
+    let child = start(command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()));
+    child.wait_with_output().unwrap_or_else(|error| panic!("{}: {error}", program.display()))
+}
+
+/// Held for reading while a program starts, for writing while a mount is taken away: until its execve(2) a program has whatever the threads of
+/// its parent have open, and keeps their mounts busy.
+static STARTING: RwLock<()> = RwLock::new(());
+
+/// Starts a program; where tests share a process, none of them unmounts meanwhile.
+#[track_caller]
+pub fn start(command: &mut Command) -> Child {
+    let _starting = STARTING.read().unwrap_or_else(PoisonError::into_inner);
+    command.spawn().unwrap_or_else(|error| panic!("{:?}: {error}", command.get_program()))
+}
+
+/// Does something while no program starts.
+pub(crate) fn while_nothing_starts<T>(act: impl FnOnce() -> T) -> T {
+    let _alone = STARTING.write().unwrap_or_else(PoisonError::into_inner);
+    act()
 }
 
 fn line<S: AsRef<OsStr>>(arguments: &[S]) -> String {

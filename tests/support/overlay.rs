@@ -3,8 +3,9 @@
 
 use std::path::{Path, PathBuf};
 
-use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::mount::{MntFlags, MsFlags, mount};
 
+use crate::lamina::detach;
 use crate::layers::Layers;
 use crate::machine;
 
@@ -55,7 +56,7 @@ impl KernelOverlay {
     /// Unmounts, and mounts again.
     #[track_caller]
     pub fn remount(&mut self) {
-        umount2(&self.mountpoint, MntFlags::empty())
+        detach(&self.mountpoint, MntFlags::empty())
             .unwrap_or_else(|error| panic!("umount {}: {error}", self.mountpoint.display()));
         self.start();
     }
@@ -63,8 +64,8 @@ impl KernelOverlay {
 
 impl Drop for KernelOverlay {
     fn drop(&mut self) {
-        if umount2(&self.mountpoint, MntFlags::empty()).is_err()
-            && let Err(error) = umount2(&self.mountpoint, MntFlags::MNT_DETACH)
+        if detach(&self.mountpoint, MntFlags::empty()).is_err()
+            && let Err(error) = detach(&self.mountpoint, MntFlags::MNT_DETACH)
         {
             eprintln!("umount {}: {error}", self.mountpoint.display());
         }
