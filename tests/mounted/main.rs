@@ -14,6 +14,7 @@
 //! - `mapping`: the options that change owners and modes.
 //! - `bad_input`: what is refused, and how.
 //! - `limits`: descriptors and memory.
+//! - `failing_disks`: disks that are full, over quota or broken.
 //! - `concurrency`: many threads.
 //! - `requests`: what sequences of calls cost.
 //! - `rootless`: the others again, as a user without privileges.
@@ -23,6 +24,7 @@
 mod bad_input;
 mod concurrency;
 mod copy_up;
+mod failing_disks;
 mod files;
 mod handles;
 mod hardlinks;
