@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 
 use lamina_fs::error::Error;
 use lamina_fs::union::{
-    Attributes, Caller, Changes, Config, IdMap, IdPolicy, InodeNumber, OverrideStat, RenameFlags, Squash, TimeChange,
-    Timestamp, Union, UpperConfig, XattrPolicy, build_index,
+    Attributes, Caller, Changes, Config, InodeNumber, RenameFlags, TimeChange, Timestamp, Union, UpperConfig,
+    build_index,
 };
 use support::oracle::op::RenameMode;
 use support::oracle::{Errno, Op, Reply, SLOTS, Target};
@@ -31,19 +31,8 @@ type Result<T, E = Errno> = std::result::Result<T, E>;
 
 /// The configuration of a plain mount of `layers`.
 pub fn plain(layers: &Layers) -> Config {
-    Config {
-        lowers: layers.lowers.clone(),
-        upper: Some(UpperConfig { upper: layers.upper.clone(), work: layers.work.clone() }),
-        ids: IdPolicy { uids: IdMap::identity(), gids: IdMap::identity(), squash: Squash::None },
-        xattrs: XattrPolicy { enabled: true, override_stat: OverrideStat::Off },
-        static_nlink: false,
-        sync: true,
-        volatile: false,
-        force_dot_whiteouts: false,
-        index: None,
-        acl: true,
-        descriptors_max: 64,
-    }
+    let upper = UpperConfig { upper: layers.upper.clone(), work: layers.work.clone() };
+    Config { upper: Some(upper), descriptors_max: 64, ..Config::new(layers.lowers.clone()) }
 }
 
 fn open(layers: &Layers, index: Option<&Path>) -> Union {

@@ -11,8 +11,15 @@ pub fn check(_call: &'static str) -> Result<()> {
     Ok(())
 }
 
+/// The same for a call that changes nothing and needs a free descriptor.
+#[cfg(not(test))]
+#[inline(always)]
+pub fn check_open() -> Result<()> {
+    Ok(())
+}
+
 #[cfg(test)]
-pub use armed::{arm, check};
+pub use armed::{arm, arm_open, check, check_open};
 
 #[cfg(test)]
 mod armed {
@@ -22,6 +29,7 @@ mod armed {
 
     thread_local! {
         static COUNTDOWN: Cell<Option<(u32, i32)>> = const { Cell::new(None) };
+        static OPENS: Cell<Option<u32>> = const { Cell::new(None) };
         static FIRED: Cell<bool> = const { Cell::new(false) };
     }
 
@@ -38,6 +46,30 @@ mod armed {
     impl Drop for Armed {
         fn drop(&mut self) {
             COUNTDOWN.set(None);
+            OPENS.set(None);
+        }
+    }
+
+    /// Fails opening number `nth` (from 0) of this thread with EMFILE; later ones work again.
+    pub fn arm_open(nth: u32) -> Armed {
+        OPENS.set(Some(nth));
+        FIRED.set(false);
+        Armed
+    }
+
+    /// Lets the call through, or fails it where a test armed this thread.
+    pub fn check_open() -> Result<()> {
+        match OPENS.get() {
+            None => Ok(()),
+            Some(0) => {
+                OPENS.set(None);
+                FIRED.set(true);
+                Err(Error::Os { call: "open", errno: libc::EMFILE })
+            }
+            Some(left) => {
+                OPENS.set(Some(left - 1));
+                Ok(())
+            }
         }
     }
 

@@ -19,6 +19,7 @@ pub fn open_root(path: &Path) -> Result<OwnedFd> {
 
 /// Opens a directory for listing; where reading it is denied, only as a place to look names up in (`O_PATH`).
 pub fn open_dir(parent: BorrowedFd<'_>, name: &OsStr) -> Result<OwnedFd> {
+    fault::check_open()?;
     let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     calls::count(1);
     match rustix::fs::openat(parent, name, flags | OFlags::RDONLY, Mode::empty()) {
@@ -32,6 +33,7 @@ pub fn open_dir(parent: BorrowedFd<'_>, name: &OsStr) -> Result<OwnedFd> {
 
 /// Opens a name as a reference only (`O_PATH`): works on every kind of file and needs no permission on it.
 pub fn open_path(parent: BorrowedFd<'_>, name: &OsStr) -> Result<OwnedFd> {
+    fault::check_open()?;
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     calls::count(1);
     rustix::fs::openat(parent, name, flags, Mode::empty()).map_err(os("open"))
@@ -48,6 +50,7 @@ pub enum Access {
 
 /// Opens a regular file for data. Never blocks on a fifo that took its place.
 pub fn open_data(parent: BorrowedFd<'_>, name: &OsStr, access: Access) -> Result<OwnedFd> {
+    fault::check_open()?;
     let flags = data_flags(access) | OFlags::NOFOLLOW;
     calls::count(1);
     rustix::fs::openat(parent, name, flags, Mode::empty()).map_err(os("open"))
@@ -55,12 +58,14 @@ pub fn open_data(parent: BorrowedFd<'_>, name: &OsStr, access: Access) -> Result
 
 /// Opens the file behind an `O_PATH` descriptor for data.
 pub fn reopen_data(path: BorrowedFd<'_>, access: Access) -> Result<OwnedFd> {
+    fault::check_open()?;
     calls::count(1);
     rustix::fs::openat(CWD, proc_path(path), data_flags(access), Mode::empty()).map_err(os("open"))
 }
 
 /// Opens the directory behind an `O_PATH` descriptor for listing.
 pub fn reopen_dir(path: BorrowedFd<'_>) -> Result<OwnedFd> {
+    fault::check_open()?;
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     calls::count(1);
     rustix::fs::openat(path, ".", flags, Mode::empty()).map_err(os("open"))

@@ -37,23 +37,22 @@ impl Union {
             libc::S_IFCHR if rdev == 0 => return Err(Error::NotPermitted),
             format => Node::Special(format, rdev),
         };
-        self.with_room(|| self.add(caller, parent, name, node, mode)).map(|(_, attributes)| attributes)
+        self.add(caller, parent, name, node, mode).map(|(_, attributes)| attributes)
     }
 
     /// Makes a directory; counts a lookup.
     pub fn make_dir(&self, caller: &Caller, parent: InodeNumber, name: &OsStr, mode: u32) -> Result<Attributes> {
-        self.with_room(|| self.add(caller, parent, name, Node::Dir, mode)).map(|(_, attributes)| attributes)
+        self.add(caller, parent, name, Node::Dir, mode).map(|(_, attributes)| attributes)
     }
 
     /// Makes a symbolic link; counts a lookup.
     pub fn symlink(&self, caller: &Caller, parent: InodeNumber, name: &OsStr, target: &OsStr) -> Result<Attributes> {
-        self.with_room(|| self.add(caller, parent, name, Node::Symlink(target), 0o777))
-            .map(|(_, attributes)| attributes)
+        self.add(caller, parent, name, Node::Symlink(target), 0o777).map(|(_, attributes)| attributes)
     }
 
     /// Makes a regular file and opens it; counts a lookup and an open.
     pub fn create(&self, caller: &Caller, parent: InodeNumber, name: &OsStr, mode: u32) -> Result<Attributes> {
-        let (inode, attributes) = self.with_room(|| self.add(caller, parent, name, Node::File, mode))?;
+        let (inode, attributes) = self.add(caller, parent, name, Node::File, mode)?;
         inode.opened();
         self.hold_before(&inode, attributes.mode)?;
         Ok(attributes)
@@ -106,6 +105,19 @@ impl Union {
         node: Node<'_>,
         mode: u32,
     ) -> Result<(Arc<Inode>, Attributes)> {
+        self.with_room(|| self.try_to_add(caller, parent, name, node, mode))?
+    }
+
+    /// The outer result is that of everything up to publication: only that may be tried again, or the name would be found taken. The inner
+    /// one is of telling what was made.
+    fn try_to_add(
+        &self,
+        caller: &Caller,
+        parent: InodeNumber,
+        name: &OsStr,
+        node: Node<'_>,
+        mode: u32,
+    ) -> Result<Result<(Arc<Inode>, Attributes)>> {
         let dir = self.dir(parent)?;
         let upper = self.new_name(name)?;
         if !dir.in_upper() {
@@ -123,11 +135,22 @@ impl Union {
             Covered::Nothing if upper.override_stat() == OverrideStat::Off => self.add_directly(upper, caller, &new)?,
             _ => self.add_by_rename(upper, caller, &new, covered)?,
         };
+        Ok(self.show_new(upper, &new, fd, covered))
+    }
+
+    /// The inode of what was just made, and its attributes.
+    fn show_new(
+        &self,
+        upper: &Upper,
+        new: &NewNode<'_>,
+        fd: Option<OwnedFd>,
+        covered: Covered,
+    ) -> Result<(Arc<Inode>, Attributes)> {
         let found = match &fd {
             Some(fd) => upper.layer().stat_fd(fd.as_fd())?,
-            None => upper.layer().stat_at(at.as_fd(), name)?.ok_or(Error::NotFound)?,
+            None => self.with_room(|| upper.layer().stat_at(new.at, new.name))?.ok_or(Error::NotFound)?,
         };
-        let inode = self.fresh(&dir, name, &found, covered);
+        let inode = self.fresh(new.dir, new.name, &found, covered);
         if let Some(fd) = fd {
             self.descriptors.insert(inode.number, Use::Write, fd);
         }

@@ -3,9 +3,7 @@
 //! Every test runs one change again and again, failing the first, the second, ... changing call of it, with every errno
 //! that a disk gives, until the change gets through unharmed.
 
-use super::{
-    Caller, Changes, Config, IdPolicy, InodeNumber, OverrideStat, RenameFlags, Union, UpperConfig, XattrPolicy,
-};
+use super::{Caller, Changes, Config, InodeNumber, OverrideStat, RenameFlags, Union, UpperConfig, XattrPolicy};
 use crate::error::Result;
 use crate::sys::fault;
 use std::ffi::OsStr;
@@ -35,21 +33,13 @@ fn build(base: &Path) {
     std::os::unix::fs::symlink("target", base.join("lower/s")).expect("links");
 }
 
+fn config(base: &Path) -> Config {
+    let upper = UpperConfig { upper: base.join("upper"), work: base.join("work") };
+    Config { upper: Some(upper), ..Config::new(vec![base.join("lower")]) }
+}
+
 fn open(base: &Path, dot_whiteouts: bool) -> Union {
-    Union::new(Config {
-        lowers: vec![base.join("lower")],
-        upper: Some(UpperConfig { upper: base.join("upper"), work: base.join("work") }),
-        ids: IdPolicy::default(),
-        xattrs: XattrPolicy { enabled: true, override_stat: OverrideStat::Off },
-        static_nlink: false,
-        sync: true,
-        volatile: false,
-        force_dot_whiteouts: dot_whiteouts,
-        index: None,
-        acl: true,
-        descriptors_max: 256,
-    })
-    .expect("opens")
+    Union::new(Config { force_dot_whiteouts: dot_whiteouts, ..config(base) }).expect("opens")
 }
 
 fn find(union: &Union, path: &str) -> InodeNumber {
@@ -152,6 +142,66 @@ fn nothing(_: &Union) {}
 
 fn name(text: &str) -> &OsStr {
     OsStr::from_bytes(text.as_bytes())
+}
+
+/// Fails each opening of `change` in turn for want of a descriptor. Some are closed then, and what was refused is tried again: so the change
+/// goes through, once, and shows what it shows without a fault.
+fn gets_a_descriptor(change: impl Fn(&Union) -> Result<()>) {
+    for override_stat in [OverrideStat::Off, OverrideStat::User] {
+        let run = |nth: u32| {
+            let base = tempfile::tempdir().expect("makes a directory");
+            build(base.path());
+            let xattrs = XattrPolicy { enabled: true, override_stat };
+            let union = Union::new(Config { xattrs, ..config(base.path()) }).expect("opens");
+            let armed = fault::arm_open(nth);
+            let result = change(&union);
+            let fired = armed.fired();
+            drop(armed);
+            result.unwrap_or_else(|error| panic!("{override_stat:?}, opening {nth}: {error}"));
+            fired
+        };
+        let reached = (0..CALLS_MAX).take_while(|nth| run(*nth)).count();
+        assert!(reached > 0, "no opening was reached");
+    }
+}
+
+#[test]
+fn create_that_met_the_descriptor_limit_is_done_once() {
+    gets_a_descriptor(|union| union.create(&caller(), find(union, "d"), name("new"), 0o644).map(drop));
+}
+
+#[test]
+fn mkdir_that_met_the_descriptor_limit_is_done_once() {
+    gets_a_descriptor(|union| union.make_dir(&caller(), find(union, "d"), name("new"), 0o755).map(drop));
+}
+
+#[test]
+fn symlink_that_met_the_descriptor_limit_is_done_once() {
+    gets_a_descriptor(|union| union.symlink(&caller(), find(union, "d"), name("new"), name("to")).map(drop));
+}
+
+#[test]
+fn mknod_that_met_the_descriptor_limit_is_done_once() {
+    gets_a_descriptor(|union| {
+        union.make_node(&caller(), find(union, "d"), name("new"), libc::S_IFIFO | 0o600, 0).map(drop)
+    });
+}
+
+#[test]
+fn link_that_met_the_descriptor_limit_is_done_once() {
+    gets_a_descriptor(|union| union.link(find(union, "h1"), find(union, "d"), name("new")).map(drop));
+}
+
+#[test]
+fn unlink_that_met_the_descriptor_limit_is_done_once() {
+    gets_a_descriptor(|union| union.remove_file(find(union, "d"), name("a")));
+}
+
+#[test]
+fn rename_that_met_the_descriptor_limit_is_done_once() {
+    gets_a_descriptor(|union| {
+        union.rename(InodeNumber::ROOT, name("top"), find(union, "d"), name("b"), RenameFlags::default())
+    });
 }
 
 #[test]

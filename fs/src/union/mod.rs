@@ -72,6 +72,9 @@ pub const MAX_LOWERS: usize = 500;
 /// without a name, and for running operations.
 const KEPT_PART: usize = 2;
 
+/// Descriptors of a mount whose process has not asked for its limit, see getrlimit(2): a quarter of what is usual.
+const DESCRIPTORS_MAX: usize = 256;
+
 /// What a mount is made of; everything is parsed.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -97,6 +100,25 @@ pub struct Config {
     pub acl: bool,
     /// Descriptors of layers' files that are kept open at the most.
     pub descriptors_max: usize,
+}
+
+impl Config {
+    /// A read-only mount of these layers, topmost first, with every other choice as a mount without options has it.
+    pub fn new(lowers: Vec<PathBuf>) -> Config {
+        Config {
+            lowers,
+            upper: None,
+            ids: IdPolicy::default(),
+            xattrs: XattrPolicy { enabled: true, override_stat: OverrideStat::Off },
+            static_nlink: false,
+            sync: true,
+            volatile: false,
+            force_dot_whiteouts: false,
+            index: None,
+            acl: true,
+            descriptors_max: DESCRIPTORS_MAX,
+        }
+    }
 }
 
 /// Who asks; ids as the mount's users see them.

@@ -2,7 +2,7 @@
 
 use super::{build_index, open_lowers, verify_index};
 use crate::index::{Index, IndexError, NodeId};
-use crate::union::{Config, IdMap, IdPolicy, InodeNumber, Kind, OverrideStat, Squash, Union, XattrPolicy};
+use crate::union::{Config, InodeNumber, Kind, Union};
 use proptest::prelude::*;
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -65,22 +65,6 @@ fn make_layer(root: &Path, deeds: &Deeds) {
     }
 }
 
-fn config(lowers: Vec<PathBuf>) -> Config {
-    Config {
-        lowers,
-        upper: None,
-        ids: IdPolicy { uids: IdMap::identity(), gids: IdMap::identity(), squash: Squash::None },
-        xattrs: XattrPolicy { enabled: true, override_stat: OverrideStat::Off },
-        static_nlink: false,
-        sync: true,
-        volatile: false,
-        force_dot_whiteouts: false,
-        index: None,
-        acl: true,
-        descriptors_max: 64,
-    }
-}
-
 /// Walks both and compares all that a user can ask.
 fn compare(union: &Union, index: &Index, dir: (InodeNumber, NodeId)) {
     let handle = union.open_dir(dir.0).expect("opens");
@@ -128,7 +112,7 @@ proptest! {
         for (root, deeds) in lowers.iter().zip(&stacks) {
             make_layer(root, deeds);
         }
-        let (config, file) = (config(lowers), base.path().join("index"));
+        let (config, file) = (Config::new(lowers), base.path().join("index"));
         let built = build_index(&config, &file, |_| {}).expect("is built");
         let verified = verify_index(&file, Some(&config)).expect("is whole");
         prop_assert_eq!(&verified, &built);
@@ -148,7 +132,7 @@ fn a_deep_tree_is_walked_with_few_descriptors() {
         fs::create_dir_all(lower.join(&deep)).expect("is made");
         fs::create_dir(lower.join("d0/d1/e")).expect("is made");
     }
-    let (config, file) = (config(lowers), base.path().join("index"));
+    let (config, file) = (Config::new(lowers), base.path().join("index"));
     let mut told = 0;
     let built = build_index(&config, &file, |names| told = names).expect("is built");
     assert_eq!((built.directories, built.names, told), (152, 151, 151));
@@ -164,7 +148,7 @@ fn an_index_that_cannot_be_written_leaves_nothing() {
     fs::create_dir(&lower).expect("is made");
     let out = base.path().join("out");
     fs::create_dir(&out).expect("is made");
-    let refused = build_index(&config(vec![lower]), &out, |_| {}).expect_err("it is a directory");
+    let refused = build_index(&Config::new(vec![lower]), &out, |_| {}).expect_err("it is a directory");
     assert!(matches!(refused, IndexError::Write { .. }), "{refused}");
     assert_eq!(fs::read_dir(base.path()).expect("is read").count(), 2);
 }
