@@ -15,8 +15,9 @@ use rustix::process::{Pid, PidfdFlags};
 use crate::layers::Layers;
 use crate::machine;
 
-/// Long enough that only a hang reaches it.
-const EXIT_TIMEOUT_MS: u16 = 60_000;
+/// Half an hour, so that only a hang reaches it: a server that ends brings its upper layer to the disk with syncfs(2), which takes all that the
+/// neighbours have written to that filesystem along.
+const EXIT_TIMEOUT_MS: i32 = 1_800_000;
 
 /// The path of `lamina-fs`: from LAMINA_FS, else next to the test binaries, else built now.
 pub fn binary() -> &'static Path {
@@ -237,9 +238,13 @@ impl Drop for LaminaMount {
     }
 }
 
+fn exit_timeout() -> PollTimeout {
+    PollTimeout::try_from(EXIT_TIMEOUT_MS).expect("not negative")
+}
+
 fn exited(server: &Server) -> bool {
     let mut wait = [PollFd::new(server.pidfd.as_fd(), PollFlags::POLLIN)];
-    matches!(nix::poll::poll(&mut wait, PollTimeout::from(EXIT_TIMEOUT_MS)), Ok(1))
+    matches!(nix::poll::poll(&mut wait, exit_timeout()), Ok(1))
 }
 
 /// Takes a mount away, as root of this namespace or with fusermount3.
@@ -281,7 +286,7 @@ pub fn wait_until_mounted(path: &Path) {
             return;
         }
         let mut wait = [PollFd::new(table.as_fd(), PollFlags::POLLPRI)];
-        let changed = nix::poll::poll(&mut wait, PollTimeout::from(EXIT_TIMEOUT_MS)).expect("poll");
+        let changed = nix::poll::poll(&mut wait, exit_timeout()).expect("poll");
         assert_ne!(changed, 0, "nothing was mounted at {}", path.display());
     }
 }
