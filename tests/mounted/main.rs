@@ -16,6 +16,7 @@
 //! - `limits`: descriptors and memory.
 //! - `concurrency`: many threads.
 //! - `requests`: what sequences of calls cost.
+//! - `passthrough`: `io=passthrough`, in which the kernel reaches files by itself.
 
 #![expect(clippy::unwrap_used, reason = "a test binary: to fail is to panic")]
 
@@ -33,5 +34,6 @@ mod mapping;
 mod names;
 mod options;
 mod oracle;
+mod passthrough;
 mod requests;
 mod whiteouts;

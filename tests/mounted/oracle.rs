@@ -11,8 +11,9 @@
 //! - Whiteout formats: overlayfs reads only its own, so its stack is spelled in these (`Formats::Kernel`).
 //! - The words of a refusal with two reasons (a lower directory over a full one): EXDEV or ENOTEMPTY, see `may_replace` in the model.
 
+use support::lamina::Lamina;
 use support::oracle::{Cases, Formats, Model, Op, PathTarget, Stack, follow};
-use support::{Entry, KernelOverlay, LaminaMount, Layers, Tree, View, machine, needs};
+use support::{Entry, KernelOverlay, Layers, Tree, View, machine, needs};
 
 fn layers(stack: &Stack, formats: Formats) -> Layers {
     let literals = stack.literals(formats);
@@ -27,9 +28,9 @@ fn on_overlay(stack: &Stack, ops: &[Op]) -> Result<Tree, String> {
     tree.map_err(|why| format!("the kernel's overlayfs and the model: {why}"))
 }
 
-fn on_lamina(stack: &Stack, ops: &[Op]) -> Result<Tree, String> {
+fn on_lamina(stack: &Stack, ops: &[Op], options: &str) -> Result<Tree, String> {
     let layers = layers(stack, Formats::All { privileged: true });
-    let mut target = PathTarget::new(LaminaMount::new(&layers));
+    let mut target = PathTarget::new(Lamina::on(&layers).option(options).mount());
     let tree = follow(&mut target, &mut Model::new(stack, true, (0, 0)), ops);
     drop(target);
     layers.assert_lowers_untouched();
@@ -47,7 +48,7 @@ fn model_shows_what_overlayfs_shows() {
 fn lamina_shows_what_overlayfs_shows() {
     needs!(machine::mounts(), KernelOverlay::missing());
     Cases::new(24, 40, 300).check(|stack, ops| {
-        let (ours, kernels) = (on_lamina(stack, ops)?, on_overlay(stack, ops)?);
+        let (ours, kernels) = (on_lamina(stack, ops, "io=cached")?, on_overlay(stack, ops)?);
         let view = View { nlinks: false, ..View::TIMELESS };
         let lines = ours.differences(&kernels, view);
         if lines.is_empty() {
@@ -56,4 +57,10 @@ fn lamina_shows_what_overlayfs_shows() {
             Err(format!("left is Lamina, right overlayfs:\n  {}", lines.join("\n  ")))
         }
     });
+}
+
+#[test]
+fn lamina_passing_through_shows_what_the_model_shows() {
+    needs!(machine::passthrough());
+    Cases::new(24, 40, 300).check(|stack, ops| on_lamina(stack, ops, "io=passthrough").map(drop));
 }

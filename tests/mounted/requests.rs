@@ -7,14 +7,14 @@ use std::io::{Read, Write};
 use std::path::Path;
 use std::process::Output;
 
-use support::lamina::binary;
+use support::lamina::{Lamina, binary};
 use support::{LaminaMount, Layers, dir, file, machine, needs, symlink};
 
 const ROUNDS: usize = 5;
 
 /// Requests by opcode.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Requests(BTreeMap<String, u64>);
+pub(super) struct Requests(BTreeMap<String, u64>);
 
 impl Requests {
     fn parse(json: &str) -> Requests {
@@ -27,7 +27,7 @@ impl Requests {
     }
 
     /// As the server tells them, once nothing more is on its way: close(2) does not wait for RELEASE, nor unlink(2) for FORGET.
-    fn settled(mount: &LaminaMount) -> Requests {
+    pub(super) fn settled(mount: &LaminaMount) -> Requests {
         let read = || Requests::parse(&machine::run(&program(), &["stats", path(mount), "--format", "json"]));
         let mut last = read();
         loop {
@@ -45,6 +45,10 @@ impl Requests {
         }
         self.0.retain(|_, count| *count > 0);
         self
+    }
+
+    pub(super) fn count(&self, opcode: &str) -> u64 {
+        self.0.get(opcode).copied().unwrap_or(0)
     }
 
     fn total(&self) -> u64 {
@@ -195,13 +199,45 @@ fn rename_costs_three() {
 fn writes_on_one_descriptor_ask_for_capabilities_once() {
     needs!(machine::mounts());
     let (_layers, mount) = mounted();
-    let asked = |spent: &Requests| spent.0.get("GETXATTR").copied().unwrap_or(0);
+    let asked = |spent: &Requests| spent.count("GETXATTR");
     let write = |round| {
         let mut open = File::create(mount.join(&format!("d/w{round}"))).unwrap();
         (0..5).for_each(|_| open.write_all(b"line").unwrap());
     };
     let spent = cheapest(&mount, asked, |_| {}, write);
     assert!(asked(&spent) <= 1, "{spent:?}");
+}
+
+/// OPEN, and RELEASE that nobody waits for. The kernel was told before that FLUSH means nothing.
+#[test]
+fn open_read_close_costs_two_when_passed_through() {
+    needs!(machine::passthrough());
+    let layers = Layers::new(&[&[dir("d")]]);
+    let mount = Lamina::on(&layers).option("io=passthrough").mount();
+    fs::write(mount.join("d/f"), "content").unwrap();
+    let read = |_| assert_eq!(fs::read(mount.join("d/f")).unwrap().len(), 7);
+    let open_and_read = |_| {
+        let mut open = File::open(mount.join("d/f")).unwrap();
+        open.read_exact(&mut [0; 7]).unwrap();
+    };
+    assert_cost(&mount, 2, read, open_and_read);
+}
+
+/// LOOKUP, CREATE, GETXATTR of security.capability, and RELEASE that nobody waits for.
+#[test]
+fn create_write_close_costs_four_when_passed_through() {
+    needs!(machine::passthrough());
+    let layers = Layers::new(&[&[dir("d"), file("d/f", "")]]);
+    let mount = Lamina::on(&layers).option("io=passthrough").mount();
+    let warm = |_| {
+        fs::read(mount.join("d/f")).unwrap();
+        assert!(fs::metadata(mount.join("d")).unwrap().is_dir());
+    };
+    let create = |round| {
+        let path = mount.join(&format!("d/n{round}"));
+        OpenOptions::new().write(true).create_new(true).open(path).unwrap().write_all(b"new").unwrap();
+    };
+    assert_cost(&mount, 4, warm, create);
 }
 
 #[test]
@@ -219,7 +255,7 @@ fn reset_starts_from_zero() {
 fn counters_are_told_to_the_owner_only() {
     needs!(machine::mounts(), machine::program("setpriv"));
     let layers = Layers::new(&[&[file("f", "")]]);
-    let mount = support::lamina::Lamina::on(&layers).option("allow_other").mount();
+    let mount = Lamina::on(&layers).option("allow_other").mount();
     let refused = |output: &Output, sentence: &str| {
         let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(!output.status.success() && stderr.contains(sentence), "{output:?}");

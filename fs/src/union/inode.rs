@@ -12,7 +12,7 @@ use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 /// The number by which the kernel knows a file.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
@@ -153,6 +153,10 @@ pub struct Inode {
     pub lower_names: RwLock<Option<Arc<LowerNames>>>,
     /// For a directory: every name that its upper layer may say anything of, once that is known.
     pub upper_names: RwLock<Option<HashSet<OsString>>>,
+    /// It was lent, see `lend`.
+    pub lent: AtomicBool,
+    /// And so that its times may change unseen.
+    pub unwatched: AtomicBool,
     lookups: AtomicU64,
     opens: AtomicU32,
     askings: AtomicU64,
@@ -172,6 +176,8 @@ impl Inode {
             children: RwLock::new(()),
             lower_names: RwLock::new(None),
             upper_names: RwLock::new(None),
+            lent: AtomicBool::new(false),
+            unwatched: AtomicBool::new(false),
             lookups: AtomicU64::new(0),
             opens: AtomicU32::new(0),
             askings: AtomicU64::new(0),
