@@ -103,3 +103,96 @@ impl Union {
         self.stack.layers().try_fold(false, |stacked, layer| Ok(stacked || stat::is_stacked(layer.root())?))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::union::{Caller, Changes, Config, IdPolicy, OverrideStat, UpperConfig, XattrPolicy};
+    use std::ffi::OsStr;
+    use std::fs;
+    use std::path::Path;
+
+    const READ: Intent = Intent { read: true, write: false, append: false, direct: false };
+    const WRITE: Intent = Intent { read: false, write: true, ..READ };
+    const BOTH: Intent = Intent { write: true, ..READ };
+
+    fn open(base: &Path, writable: bool) -> Union {
+        for dir in ["lower", "upper", "work"] {
+            fs::create_dir_all(base.join(dir)).unwrap();
+        }
+        fs::write(base.join("lower/f"), "lower").unwrap();
+        Union::new(Config {
+            lowers: vec![base.join("lower")],
+            upper: writable.then(|| UpperConfig { upper: base.join("upper"), work: base.join("work") }),
+            ids: IdPolicy::default(),
+            xattrs: XattrPolicy { enabled: true, override_stat: OverrideStat::Off },
+            static_nlink: false,
+            sync: true,
+            volatile: false,
+            force_dot_whiteouts: false,
+            index: None,
+            acl: true,
+            descriptors_max: 256,
+        })
+        .unwrap()
+    }
+
+    fn look_up(union: &Union) -> crate::union::Attributes {
+        union.lookup(InodeNumber::ROOT, OsStr::new("f")).unwrap().unwrap()
+    }
+
+    fn identity(fd: BorrowedFd<'_>) -> (u64, u64) {
+        let found = stat::stat_fd(fd).unwrap();
+        (found.dev, found.ino)
+    }
+
+    fn identity_of(path: &Path) -> (u64, u64) {
+        identity(fs::File::open(path).unwrap().as_fd())
+    }
+
+    #[test]
+    fn a_file_is_lent_when_no_copy_up_can_replace_it() {
+        let base = tempfile::tempdir().unwrap();
+        let union = open(base.path(), true);
+        let file = look_up(&union).number;
+        for intent in [READ, WRITE, BOTH] {
+            assert!(union.lend(file, intent).unwrap().is_none(), "{intent:?}");
+        }
+        let caller = Caller { uid: 0, gid: 0, pid: 1, umask: 0 };
+        union.set_attributes(&caller, file, &Changes { mode: Some(0o640), ..Changes::default() }).unwrap();
+        let loan = union.lend(file, BOTH).unwrap().unwrap();
+        assert_eq!(identity(loan.as_fd()), identity_of(&base.path().join("upper/f")));
+    }
+
+    #[test]
+    fn nothing_is_lent_for_writing_where_there_is_no_upper_layer() {
+        let base = tempfile::tempdir().unwrap();
+        let union = open(base.path(), false);
+        let file = look_up(&union).number;
+        let loan = union.lend(file, READ).unwrap().unwrap();
+        assert_eq!(identity(loan.as_fd()), identity_of(&base.path().join("lower/f")));
+        for intent in [WRITE, BOTH] {
+            assert!(matches!(union.lend(file, intent), Err(Error::ReadOnly)), "{intent:?}");
+        }
+        assert!(matches!(union.lend(InodeNumber::ROOT, READ), Err(Error::IsDirectory)));
+    }
+
+    #[test]
+    fn a_loan_is_remembered_until_the_inode_is_forgotten() {
+        let base = tempfile::tempdir().unwrap();
+        let union = open(base.path(), true);
+        let file = look_up(&union).number;
+        union.write(file, 0, b"UPPER", false).unwrap();
+        let loan = union.lend(file, WRITE).unwrap().unwrap();
+        assert!(!loan.was_lent());
+        assert!(!loan.made(), "who cannot read cannot map");
+        assert!(loan.was_lent() && !look_up(&union).unwatched);
+        let second = union.lend(file, BOTH).unwrap().unwrap();
+        assert!(second.made(), "from now on");
+        assert!(!second.made(), "not anew");
+        assert!(look_up(&union).unwatched && union.attributes(file).unwrap().unwatched);
+        drop((loan, second));
+        union.forget(file, 3);
+        assert!(!look_up(&union).unwatched);
+    }
+}
