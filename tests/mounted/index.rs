@@ -1,5 +1,6 @@
 //! The index answers for the lower layers: nobody can tell, but for the system calls that are not made.
 
+use std::collections::BTreeMap;
 use std::process::Command;
 
 use support::lamina::{Lamina, binary};
@@ -67,4 +68,57 @@ fn a_cut_index_is_refused() {
     std::fs::write(&index, &bytes[..bytes.len() / 2]).unwrap();
     let refused = Lamina::on(&layers).option(&format!("index={}", index.display())).run();
     assert_eq!(refused.status.code(), Some(1), "{}", refused.stderr);
+}
+
+/// Requests and system calls by opcode since the last time.
+fn spent(mount: &LaminaMount) -> BTreeMap<String, (u64, u64)> {
+    let mountpoint = mount.path().to_str().unwrap();
+    let json = machine::run(binary().to_str().unwrap(), &["stats", mountpoint, "--format", "json", "--reset"]);
+    let field = |line: &str, name: &str| {
+        let rest = line.split_once(&format!("\"{name}\":"))?.1;
+        Some(rest.split([',', '}']).next()?.trim_matches('"').to_owned())
+    };
+    let number = |line: &str, name: &str| field(line, name)?.parse().ok();
+    let row = |line| Some((field(line, "opcode")?, (number(line, "count")?, number(line, "calls")?)));
+    json.lines().filter_map(row).collect()
+}
+
+/// Everything that can be asked of what is below `d` without its data: listing, attributes, targets, extended attributes.
+fn ask_for_everything(mount: &LaminaMount) {
+    for dir in ["d", "d/sub"] {
+        for entry in std::fs::read_dir(mount.join(dir)).unwrap() {
+            let path = entry.unwrap().path();
+            assert!(path.symlink_metadata().is_ok());
+            let quoted = path.display();
+            machine::shell(&format!(
+                "getfattr -h -d -m- '{quoted}' >/dev/null; getfattr -h -n user.none '{quoted}' || true"
+            ));
+        }
+        assert!(!mount.join(dir).join("missing").exists());
+    }
+    assert!(std::fs::read_link(mount.join("d/link")).is_ok());
+}
+
+#[test]
+fn with_an_index_lower_entries_cost_no_system_call() {
+    needs!(machine::mounts());
+    let layers = layers();
+    let plain = LaminaMount::new(&layers);
+    ask_for_everything(&plain);
+    let without: u64 = spent(&plain).values().map(|(_, calls)| calls).sum();
+    assert!(without > 10, "the counter counts: {without}");
+    drop(plain);
+
+    let mount = indexed(&layers, &build(&layers));
+    // The root lies in the upper layer too, which is asked for its names.
+    assert!(mount.join("d").exists());
+    spent(&mount);
+    ask_for_everything(&mount);
+    let spent = spent(&mount);
+    for opcode in ["LOOKUP", "READDIRPLUS", "READLINK", "GETXATTR", "LISTXATTR"] {
+        let (count, calls) = spent.get(opcode).copied().unwrap_or_default();
+        assert!(count > 0, "{opcode} was asked for: {spent:?}");
+        assert_eq!(calls, 0, "{opcode}: {spent:?}");
+    }
+    assert!(spent.values().all(|(_, calls)| *calls == 0), "{spent:?}");
 }

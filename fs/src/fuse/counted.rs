@@ -1,12 +1,13 @@
-//! The driver, with every request counted.
+//! The driver, with every request counted and answered in its thread's turn.
 //!
-//! Owns the list of requests once more, each with its opcode, and the ioctls that tell the counters. Must not know what a
-//! request does. Invariants: every operation of `Filesystem` is listed, or a request would be answered by `fuser` instead of
+//! Owns the list of requests once more, each with its opcode and length, and the ioctls that tell the counters. Must not know
+//! what a request does. Invariants: every operation of `Filesystem` is listed, or a request would be answered by `fuser` instead of
 //! the driver; reading the counters does not change them.
 
 use super::counters::{self, Opcode};
 use super::driver::Driver;
 use super::statistics::Statistics;
+use super::turns::{Asker, Length, Turns};
 use crate::sys::ioctl::{READ_STATISTICS, RESET_STATISTICS};
 use crate::union::Union;
 use fuser::{
@@ -25,6 +26,7 @@ use std::time::SystemTime;
 /// A driver whose requests are counted.
 pub(super) struct Counted {
     driver: Driver,
+    turns: Arc<Turns>,
     union: Arc<Union>,
     readers: Readers,
 }
@@ -63,8 +65,14 @@ impl Readers {
 }
 
 impl Counted {
-    pub(super) fn new(driver: Driver, union: Arc<Union>) -> Counted {
-        Counted { driver, union, readers: Readers::default() }
+    pub(super) fn new(driver: Driver, turns: Arc<Turns>, union: Arc<Union>) -> Counted {
+        Counted { driver, turns, union, readers: Readers::default() }
+    }
+
+    /// Counts a request and answers it in turn.
+    fn count(&self, request: &Request, opcode: Opcode, answer: impl FnOnce()) {
+        let asker = Asker { pid: request.pid(), data: matches!(opcode, Opcode::Read | Opcode::Write) };
+        self.turns.take(length(opcode), asker, || counters::count(opcode, answer));
     }
 
     /// Tells the counters to whoever mounted and to root: others would learn what a mount is used for.
@@ -79,11 +87,22 @@ impl Counted {
     }
 }
 
+/// How an operation uses its thread. Reads and writes of data are quick where the page cache has it, and the watch sees when
+/// it has not.
+fn length(opcode: Opcode) -> Length {
+    match opcode {
+        Opcode::Fsync | Opcode::Fsyncdir | Opcode::CopyFileRange | Opcode::Fallocate => Length::Long,
+        // `fuser` hands a BATCH_FORGET over one by one.
+        Opcode::Forget => Length::Batched,
+        _ => Length::Quick,
+    }
+}
+
 /// Operations that are counted and passed on.
 macro_rules! counted {
     ($($opcode:ident: $operation:ident($($argument:ident: $type:ty),*);)*) => {$(
         fn $operation(&self, request: &Request, $($argument: $type),*) {
-            counters::count(Opcode::$opcode, || self.driver.$operation(request, $($argument),*));
+            self.count(request, Opcode::$opcode, || self.driver.$operation(request, $($argument),*));
         }
     )*};
 }
@@ -112,7 +131,7 @@ impl Filesystem for Counted {
             READ_STATISTICS | RESET_STATISTICS if node == INodeNo::ROOT => {
                 self.tell(request, handle, command == RESET_STATISTICS, reply);
             }
-            _ => counters::count(Opcode::Ioctl, || {
+            _ => self.count(request, Opcode::Ioctl, || {
                 self.driver.ioctl(request, node, handle, flags, command, input, out_size, reply);
             }),
         }
@@ -121,7 +140,7 @@ impl Filesystem for Counted {
     fn releasedir(&self, request: &Request, node: INodeNo, handle: FileHandle, flags: OpenFlags, reply: ReplyEmpty) {
         match self.readers.remove(handle.0) {
             true => self.driver.releasedir(request, node, handle, flags, reply),
-            false => counters::count(Opcode::Releasedir, || {
+            false => self.count(request, Opcode::Releasedir, || {
                 self.driver.releasedir(request, node, handle, flags, reply);
             }),
         }

@@ -4,6 +4,7 @@
 //! shared cache line on the path of a request; a request is counted before it is answered, so whoever has the answer finds
 //! it counted.
 
+use crate::sys::calls;
 use std::cell::Cell;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
@@ -66,6 +67,8 @@ opcodes! {
 struct Tally {
     count: AtomicU64,
     errors: AtomicU64,
+    /// System calls that the answers took.
+    calls: AtomicU64,
     /// Of the requests whose time was taken.
     sum_ns: AtomicU64,
     buckets: [AtomicU64; BUCKETS],
@@ -88,6 +91,8 @@ thread_local! {
 #[derive(Clone, Copy)]
 struct Current {
     tally: &'static Tally,
+    /// System calls that this thread had made before.
+    calls: u64,
     started: Option<Instant>,
 }
 
@@ -96,6 +101,7 @@ struct Current {
 pub(super) struct Total {
     pub(super) count: u64,
     pub(super) errors: u64,
+    pub(super) calls: u64,
     pub(super) timed: u64,
     pub(super) sum_ns: u64,
     pub(super) p50_ns: u64,
@@ -107,7 +113,7 @@ pub(super) fn count(opcode: Opcode, answer: impl FnOnce()) {
     let tally = tally(opcode);
     let nth = tally.count.fetch_add(1, Relaxed);
     let timed = nth < TIMED_FIRST || nth.is_multiple_of(TIMED_EVERY);
-    during(Some(Current { tally, started: timed.then(Instant::now) }), answer);
+    during(Some(Current { tally, calls: 0, started: timed.then(Instant::now) }), answer);
 }
 
 /// Notes that the request that this thread is answering fails.
@@ -120,6 +126,9 @@ pub(super) fn failed() {
 /// The rest of this thread's request as a job for another thread, where its time goes on.
 pub(super) fn carried(job: impl FnOnce()) -> impl FnOnce() {
     let current = CURRENT.take();
+    if let Some(Current { tally, calls, .. }) = current {
+        tally.calls.fetch_add(calls::so_far() - calls, Relaxed);
+    }
     move || during(current, job)
 }
 
@@ -137,6 +146,7 @@ pub(super) fn totals(reset: bool) -> [Total; OPCODES] {
         for tally in TALLIES.iter().filter_map(|shard| shard[opcode].get()) {
             total.count = total.count.wrapping_add(look(&tally.count));
             total.errors += look(&tally.errors);
+            total.calls += look(&tally.calls);
             total.sum_ns += look(&tally.sum_ns);
             histogram.iter_mut().zip(&tally.buckets).for_each(|(sum, bucket)| *sum += look(bucket));
         }
@@ -151,16 +161,27 @@ fn tally(opcode: Opcode) -> &'static Tally {
     SHARD.with(|shard| {
         shard[opcode as usize].get_or_init(|| {
             let zero = || AtomicU64::new(0);
-            Box::new(Tally { count: zero(), errors: zero(), sum_ns: zero(), buckets: [const { AtomicU64::new(0) }; _] })
+            Box::new(Tally {
+                count: zero(),
+                errors: zero(),
+                calls: zero(),
+                sum_ns: zero(),
+                buckets: [const { AtomicU64::new(0) }; _],
+            })
         })
     })
 }
 
 fn during(current: Option<Current>, work: impl FnOnce()) {
-    CURRENT.set(current);
+    CURRENT.set(current.map(|current| Current { calls: calls::so_far(), ..current }));
     work();
     // None: carried to another thread, which has or will have timed it.
-    if let Some(Current { tally, started: Some(started) }) = CURRENT.take() {
+    let Some(Current { tally, calls, started }) = CURRENT.take() else { return };
+    let calls = calls::so_far() - calls;
+    if calls > 0 {
+        tally.calls.fetch_add(calls, Relaxed);
+    }
+    if let Some(started) = started {
         let ns = u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX);
         tally.sum_ns.fetch_add(ns, Relaxed);
         tally.buckets[bucket(ns)].fetch_add(1, Relaxed);
@@ -222,13 +243,16 @@ mod tests {
     /// One test for all that touches the counters of the process, as tests run side by side.
     #[test]
     fn requests_are_counted_on_every_thread_and_reset_loses_none() {
-        let work = || (0..1000).for_each(|_| count(Opcode::Bmap, failed));
+        let work = || (0..1000).for_each(|_| count(Opcode::Bmap, || (failed(), calls::count(2)).0));
         let threads: Vec<_> = (0..4).map(|_| std::thread::spawn(work)).collect();
         threads.into_iter().for_each(|thread| thread.join().unwrap());
-        count(Opcode::Bmap, || std::thread::spawn(carried(failed)).join().unwrap());
+        count(Opcode::Bmap, || {
+            calls::count(1);
+            std::thread::spawn(carried(|| (failed(), calls::count(2)).0)).join().unwrap();
+        });
         discount(Opcode::Bmap);
         let total = totals(true)[Opcode::Bmap as usize];
-        assert_eq!((total.count, total.errors), (4000, 4001));
+        assert_eq!((total.count, total.errors, total.calls), (4000, 4001, 8003));
         assert!(total.timed > 4 * TIMED_FIRST && total.timed < total.count);
         assert_eq!(totals(false)[Opcode::Bmap as usize], Total::default());
         failed();

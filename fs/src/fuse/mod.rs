@@ -20,6 +20,7 @@ mod negotiate;
 mod offload;
 mod passthrough;
 mod reply;
+mod turns;
 
 mod convert;
 mod errno;

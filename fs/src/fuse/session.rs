@@ -9,6 +9,7 @@ use super::mount::{self, Device, Mounted};
 use super::offload::Offload;
 use super::passthrough::Passthrough;
 use super::signals;
+use super::turns::Turns;
 use crate::options::{Access, Durability, Io, Options, Threads};
 use crate::union::{SetupError, Union};
 use fuser::{Session, SessionACL};
@@ -142,8 +143,12 @@ pub fn serve(options: &Options, live: impl FnOnce() -> Result<(), SessionError>)
     let offload = Offload::default();
     let (descriptor, mounted) = device.mount(&options.mount, &mountpoint)?;
     let mounted = Arc::new(mounted);
-    let started = start(options, &union, &offload, descriptor).and_then(|session| {
+    let device =
+        descriptor.try_clone().map_err(SessionError::process("cannot duplicate the descriptor of the device"))?;
+    let turns = Turns::new(device, threads(options), processors());
+    let started = start(options, &union, &offload, &turns, descriptor).and_then(|session| {
         signals::watch(signals, Arc::clone(&mounted), Arc::clone(&union))?;
+        watch(turns)?;
         live().map(|()| session)
     });
     let session = match started {
@@ -168,13 +173,15 @@ fn start(
     options: &Options,
     union: &Arc<Union>,
     offload: &Offload,
+    turns: &Arc<Turns>,
     descriptor: OwnedFd,
 ) -> Result<Session<Counted>, SessionError> {
     let passthrough = (options.io == Io::Passthrough).then(Arc::<Passthrough>::default);
-    let device = descriptor.try_clone().map_err(SessionError::process("cannot duplicate the FUSE device"))?;
+    let device =
+        descriptor.try_clone().map_err(SessionError::process("cannot duplicate the descriptor of the device"))?;
     let serving = serving(options, union)?;
     let driver = Driver::new(Arc::clone(union), serving, offload.clone(), passthrough.clone());
-    let driver = Counted::new(driver, Arc::clone(union));
+    let driver = Counted::new(driver, Arc::clone(turns), Arc::clone(union));
     let session = Session::from_fd(driver, descriptor, acl(options), config(options))
         .map_err(SessionError::process("the kernel did not start the FUSE connection"))?;
     if let Some(passthrough) = passthrough {
@@ -218,12 +225,28 @@ fn acl(options: &Options) -> SessionACL {
     }
 }
 
-fn config(options: &Options) -> fuser::Config {
-    let processors = std::thread::available_parallelism().map_or(1, |count| count.get());
-    let threads = match options.threads {
+fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, |count| count.get())
+}
+
+fn threads(options: &Options) -> usize {
+    match options.threads {
         Threads::One => 1,
-        Threads::Many => (2 * processors).clamp(THREADS_MIN, THREADS_MAX),
-    };
+        Threads::Many => (2 * processors()).clamp(THREADS_MIN, THREADS_MAX),
+    }
+}
+
+/// Starts the thread that sees to it that nothing waits for a stuck operation.
+fn watch(turns: Arc<Turns>) -> Result<(), SessionError> {
+    std::thread::Builder::new()
+        .name("turns".to_owned())
+        .spawn(move || turns.watch())
+        .map(drop)
+        .map_err(SessionError::process("cannot start a thread"))
+}
+
+fn config(options: &Options) -> fuser::Config {
+    let threads = threads(options);
     let mut config = fuser::Config::default();
     config.n_threads = Some(threads);
     // Each thread reads from a queue of its own.

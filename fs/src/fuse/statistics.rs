@@ -9,14 +9,14 @@ use std::fmt::Write as _;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
-/// The first number of every answer: the layout below, as version 1.
-const LAYOUT: u64 = 1;
+/// The first number of every answer: the layout below.
+const LAYOUT: u64 = 2;
 
 /// Numbers before the rows: layout, inodes, and two that are zero.
 const HEADER: usize = 4;
 
 /// Numbers in a row.
-const COLUMNS: usize = 6;
+const COLUMNS: usize = 7;
 
 const _: () = assert!((HEADER + OPCODES * COLUMNS) * size_of::<u64>() == STATISTICS_BYTES);
 
@@ -93,10 +93,9 @@ impl Statistics {
     }
 
     pub(super) fn encode(&self) -> StatisticsBytes {
-        let rows = self
-            .totals
-            .iter()
-            .flat_map(|total| [total.count, total.errors, total.timed, total.sum_ns, total.p50_ns, total.p99_ns]);
+        let rows = self.totals.iter().flat_map(|total| {
+            [total.count, total.errors, total.timed, total.sum_ns, total.p50_ns, total.p99_ns, total.calls]
+        });
         let mut bytes = [0; STATISTICS_BYTES];
         for (place, number) in
             bytes.chunks_exact_mut(size_of::<u64>()).zip([LAYOUT, self.inodes, 0, 0].into_iter().chain(rows))
@@ -114,9 +113,9 @@ impl Statistics {
             return None;
         }
         let totals = std::array::from_fn(|opcode| {
-            let [count, errors, timed, sum_ns, p50_ns, p99_ns] =
+            let [count, errors, timed, sum_ns, p50_ns, p99_ns, calls] =
                 std::array::from_fn(|column| number(&rows[opcode * COLUMNS + column]));
-            Total { count, errors, timed, sum_ns, p50_ns, p99_ns }
+            Total { count, errors, calls, timed, sum_ns, p50_ns, p99_ns }
         });
         Some(Statistics { inodes: number(&header[1]), totals })
     }
@@ -132,31 +131,35 @@ impl Statistics {
     /// A line of its own for each kind of request, in aligned columns.
     pub fn table(&self, colour: bool) -> String {
         let mut text = format!("# INODES: {}\n", self.inodes);
-        let mut line = |style: &str, cells: [&str; 6]| {
-            let [opcode, count, errors, mean, p50, p99] = cells;
+        let mut line = |style: &str, cells: [&str; 7]| {
+            let [opcode, count, errors, calls, mean, p50, p99] = cells;
             let (on, off) = if colour && !style.is_empty() { (style, "\x1b[0m") } else { ("", "") };
-            let columns = format!("{opcode:<15} {count:>12} {errors:>10} {mean:>10} {p50:>10} {p99:>10}");
+            let columns = format!("{opcode:<15} {count:>12} {errors:>10} {calls:>12} {mean:>10} {p50:>10} {p99:>10}");
             text.write_fmt(format_args!("{on}{columns}{off}\n")).expect("writing to a string does not fail");
         };
-        line("\x1b[1m", ["opcode", "count", "errors", "mean", "p50", "p99"]);
+        line("\x1b[1m", ["opcode", "count", "errors", "system calls", "mean", "p50", "p99"]);
         let rows = self.rows();
         for (name, total) in &rows {
             let style = if total.errors > 0 { "\x1b[33m" } else { "" };
             let [mean, p50, p99] = [mean_ns(total), total.p50_ns, total.p99_ns].map(duration);
-            line(style, [name, &grouped(total.count), &grouped(total.errors), &mean, &p50, &p99]);
+            line(
+                style,
+                [name, &grouped(total.count), &grouped(total.errors), &grouped(total.calls), &mean, &p50, &p99],
+            );
         }
         let sum = |column: fn(&Total) -> u64| grouped(rows.iter().map(|(_, total)| column(total)).sum());
-        line("\x1b[1m", ["total", &sum(|total| total.count), &sum(|total| total.errors), "", "", ""]);
+        let [count, errors] = [sum(|total| total.count), sum(|total| total.errors)];
+        line("\x1b[1m", ["total", &count, &errors, &sum(|total| total.calls), "", "", ""]);
         text.lines().map(|line| line.trim_end().to_owned() + "\n").collect()
     }
 
     /// One object; times in nanoseconds.
     pub fn json(&self) -> String {
         let row = |(name, total): &(&str, Total)| {
-            let Total { count, errors, timed, p50_ns, p99_ns, .. } = total;
+            let Total { count, errors, calls, timed, p50_ns, p99_ns, .. } = total;
             let mean_ns = mean_ns(total);
             format!(
-                "{{\"opcode\":\"{name}\",\"count\":{count},\"errors\":{errors},\"timed\":{timed},\
+                "{{\"opcode\":\"{name}\",\"count\":{count},\"errors\":{errors},\"calls\":{calls},\"timed\":{timed},\
                  \"mean_ns\":{mean_ns},\"p50_ns\":{p50_ns},\"p99_ns\":{p99_ns}}}"
             )
         };
@@ -191,8 +194,9 @@ mod tests {
 
     fn sample() -> Statistics {
         let mut totals = [Total::default(); OPCODES];
-        totals[1] = Total { count: 12, errors: 0, timed: 4, sum_ns: 40_000, p50_ns: 9_000, p99_ns: 20_000 };
-        totals[22] = Total { count: 1234, errors: 1234, timed: 10, sum_ns: 9_500, p50_ns: 950, p99_ns: 1_500_000 };
+        totals[1] = Total { count: 12, errors: 0, calls: 3, timed: 4, sum_ns: 40_000, p50_ns: 9_000, p99_ns: 20_000 };
+        totals[22] =
+            Total { count: 1234, errors: 1234, calls: 0, timed: 10, sum_ns: 9_500, p50_ns: 950, p99_ns: 1_500_000 };
         Statistics { inodes: 7, totals }
     }
 
@@ -206,10 +210,10 @@ mod tests {
     fn table_is_aligned_and_begins_with_the_most_frequent() {
         let expected = "\
 # INODES: 7
-opcode                 count     errors       mean        p50        p99
-GETXATTR               1,234      1,234     950 ns     950 ns     1.5 ms
-LOOKUP                    12          0    10.0 us     9.0 us    20.0 us
-total                  1,246      1,234
+opcode                 count     errors system calls       mean        p50        p99
+GETXATTR               1,234      1,234            0     950 ns     950 ns     1.5 ms
+LOOKUP                    12          0            3    10.0 us     9.0 us    20.0 us
+total                  1,246      1,234            3
 ";
         assert_eq!(sample().table(false), expected);
     }
@@ -224,7 +228,7 @@ total                  1,246      1,234
 
     #[test]
     fn json_names_every_column() {
-        let row = r#"{"opcode":"LOOKUP","count":12,"errors":0,"timed":4,"mean_ns":10000,"p50_ns":9000,"p99_ns":20000}"#;
+        let row = r#"{"opcode":"LOOKUP","count":12,"errors":0,"calls":3,"timed":4,"mean_ns":10000,"p50_ns":9000,"p99_ns":20000}"#;
         assert!(sample().json().contains(row), "{}", sample().json());
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Invariant: a short transfer is reported as such, never as success.
 
-use super::{fault, os};
+use super::{calls, fault, os};
 use crate::error::{Error, Result};
 use rustix::fs::{FallocateFlags, SeekFrom};
 use rustix::io::Errno;
@@ -28,8 +28,11 @@ pub fn copy_data(from: BorrowedFd<'_>, to: BorrowedFd<'_>, size: u64, length: u6
         return Ok(Copied::Shared);
     }
     fault::check("copy")?;
-    if length == size && rustix::fs::ioctl_ficlone(to, from).is_ok() {
-        return Ok(Copied::Shared);
+    if length == size {
+        calls::count(1);
+        if rustix::fs::ioctl_ficlone(to, from).is_ok() {
+            return Ok(Copied::Shared);
+        }
     }
     let mut position = 0;
     while position < length {
@@ -38,12 +41,14 @@ pub fn copy_data(from: BorrowedFd<'_>, to: BorrowedFd<'_>, size: u64, length: u6
         position = end;
     }
     fault::check("truncate")?;
+    calls::count(1);
     rustix::fs::ftruncate(to, length).map_err(os("ftruncate"))?;
     Ok(Copied::Written)
 }
 
 /// The next stretch of data at or after `position`, cut at `length`; `None` where only a hole follows.
 fn data_segment(from: BorrowedFd<'_>, position: u64, length: u64) -> Result<Option<(u64, u64)>> {
+    calls::count(1);
     let start = match rustix::fs::seek(from, SeekFrom::Data(position)) {
         Ok(start) => start,
         Err(Errno::NXIO) => return Ok(None),
@@ -54,6 +59,7 @@ fn data_segment(from: BorrowedFd<'_>, position: u64, length: u64) -> Result<Opti
     if start >= length {
         return Ok(None);
     }
+    calls::count(1);
     let end = rustix::fs::seek(from, SeekFrom::Hole(start)).map_err(os("lseek"))?;
     Ok(Some((start, end.min(length))))
 }
@@ -63,6 +69,7 @@ fn copy_segment(from: BorrowedFd<'_>, to: BorrowedFd<'_>, start: u64, end: u64) 
     while at < end {
         let (mut input, mut output) = (at, at);
         let step = (end - at).min(COPY_STEP_BYTES);
+        calls::count(1);
         match rustix::fs::copy_file_range(from, Some(&mut input), to, Some(&mut output), step as usize) {
             // The file ends before its size says (it shrank below us): the rest reads as zeros.
             Ok(0) => return copy_by_buffer(from, to, at, end),
@@ -96,6 +103,7 @@ fn copy_by_buffer(from: BorrowedFd<'_>, to: BorrowedFd<'_>, start: u64, end: u64
 pub fn read_at(fd: BorrowedFd<'_>, offset: u64, buffer: &mut [u8]) -> Result<usize> {
     let mut filled = 0;
     while filled < buffer.len() {
+        calls::count(1);
         match rustix::io::pread(fd, &mut buffer[filled..], offset + filled as u64) {
             Ok(0) => break,
             Ok(got) => filled += got,
@@ -111,6 +119,7 @@ pub fn write_at(fd: BorrowedFd<'_>, offset: u64, data: &[u8]) -> Result<usize> {
     fault::check("pwrite")?;
     let mut written = 0;
     while written < data.len() {
+        calls::count(1);
         match rustix::io::pwrite(fd, &data[written..], offset + written as u64) {
             Ok(0) => break,
             Ok(got) => written += got,
@@ -136,6 +145,7 @@ fn write_all_at(fd: BorrowedFd<'_>, offset: u64, data: &[u8]) -> Result<()> {
 /// Sets the length. See ftruncate(2).
 pub fn truncate(fd: BorrowedFd<'_>, length: u64) -> Result<()> {
     fault::check("truncate")?;
+    calls::count(1);
     rustix::fs::ftruncate(fd, length).map_err(os("ftruncate"))
 }
 
@@ -143,12 +153,14 @@ pub fn truncate(fd: BorrowedFd<'_>, length: u64) -> Result<()> {
 pub fn allocate(fd: BorrowedFd<'_>, mode: i32, offset: u64, length: u64) -> Result<()> {
     fault::check("fallocate")?;
     let flags = FallocateFlags::from_bits_retain(mode as u32);
+    calls::count(1);
     rustix::fs::fallocate(fd, flags, offset, length).map_err(os("fallocate"))
 }
 
 /// Finds data or a hole at or after `offset`. See lseek(2), `SEEK_DATA` and `SEEK_HOLE`.
 pub fn seek(fd: BorrowedFd<'_>, offset: u64, data: bool) -> Result<u64> {
     let to = if data { SeekFrom::Data(offset) } else { SeekFrom::Hole(offset) };
+    calls::count(1);
     rustix::fs::seek(fd, to).map_err(os("lseek"))
 }
 
@@ -162,5 +174,6 @@ pub fn copy_range(
 ) -> Result<usize> {
     fault::check("copy_file_range")?;
     let (mut input, mut output) = (from_offset, to_offset);
+    calls::count(1);
     rustix::fs::copy_file_range(from, Some(&mut input), to, Some(&mut output), length).map_err(os("copy_file_range"))
 }

@@ -2,7 +2,7 @@
 //!
 //! Invariant: `.` and `..` are left out; the order is the filesystem's.
 
-use super::os;
+use super::{calls, os};
 use crate::error::Result;
 use rustix::fs::{FileType, RawDir};
 use std::ffi::{OsStr, OsString};
@@ -29,7 +29,11 @@ pub fn read_dir(fd: BorrowedFd<'_>) -> Result<Vec<DirEntry>> {
     let mut buffer = vec![MaybeUninit::<u8>::uninit(); DIR_BUFFER_BYTES];
     let mut raw = RawDir::new(fd, &mut buffer);
     let mut entries = Vec::new();
-    while let Some(entry) = raw.next() {
+    loop {
+        if raw.is_buffer_empty() {
+            calls::count(1);
+        }
+        let Some(entry) = raw.next() else { return Ok(entries) };
         let entry = entry.map_err(os("getdents"))?;
         let name = entry.file_name().to_bytes();
         if name == b"." || name == b".." {
@@ -41,5 +45,4 @@ pub fn read_dir(fd: BorrowedFd<'_>) -> Result<Vec<DirEntry>> {
         };
         entries.push(DirEntry { name: OsStr::from_bytes(name).to_owned(), ino: entry.ino(), format });
     }
-    Ok(entries)
 }

@@ -3,7 +3,7 @@
 //! Invariant: only encodes; a handle is compared, never opened, so no privilege is needed.
 #![expect(unsafe_code, reason = "neither rustix nor nix wraps these two calls")]
 
-use super::os;
+use super::{calls, os};
 use crate::error::Result;
 use rustix::io::Errno;
 use std::ffi::OsStr;
@@ -36,6 +36,7 @@ pub fn file_handle(parent: BorrowedFd<'_>, name: &OsStr) -> Result<Option<FileHa
     };
     let mut raw = RawHandle { handle_bytes: HANDLE_BYTES_MAX as u32, handle_type: 0, handle: [0; HANDLE_BYTES_MAX] };
     let mut mount_id: libc::c_int = 0;
+    calls::count(1);
     // SAFETY: `raw` is a file_handle with room for the handle_bytes it announces, `name` ends in NUL, both outlive the
     // call, and the kernel writes no further than handle_bytes.
     let result = unsafe {
@@ -71,6 +72,7 @@ nix::ioctl_read!(fs_ioc_getfsuuid, 0x15, 0, FsUuid);
 /// (`FS_IOC_GETFSUUID`, include/uapi/linux/fs.h).
 pub fn filesystem_uuid(fd: BorrowedFd<'_>) -> [u8; 16] {
     let mut raw = FsUuid { length: 0, uuid: [0; 16] };
+    calls::count(1);
     // SAFETY: the ioctl fills exactly one struct fsuuid2, which FsUuid mirrors.
     match unsafe { fs_ioc_getfsuuid(fd.as_raw_fd(), &raw mut raw) } {
         Ok(_) if raw.length == 16 => raw.uuid,

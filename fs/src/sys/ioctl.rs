@@ -10,7 +10,7 @@ use rustix::io::Errno;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 /// Bytes of one answer. FUSE carries up to 16,383.
-pub const STATISTICS_BYTES: usize = 3104;
+pub const STATISTICS_BYTES: usize = 3616;
 
 /// One answer.
 pub type StatisticsBytes = [u8; STATISTICS_BYTES];
@@ -21,10 +21,10 @@ const TYPE: u8 = 0xfa;
 const STATISTICS_NUMBER: u8 = 1;
 const RESET_NUMBER: u8 = 2;
 
-/// `_IOR(0xfa, 1, char[3104])`: read the counters.
+/// `_IOR(0xfa, 1, char[3616])`: read the counters.
 pub const READ_STATISTICS: u32 = nix::request_code_read!(TYPE, STATISTICS_NUMBER, STATISTICS_BYTES) as u32;
 
-/// `_IOR(0xfa, 2, char[3104])`: read them and set them to zero.
+/// `_IOR(0xfa, 2, char[3616])`: read them and set them to zero.
 pub const RESET_STATISTICS: u32 = nix::request_code_read!(TYPE, RESET_NUMBER, STATISTICS_BYTES) as u32;
 
 nix::ioctl_read!(statistics_ioctl, TYPE, STATISTICS_NUMBER, StatisticsBytes);

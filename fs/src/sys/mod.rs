@@ -4,6 +4,7 @@
 //! are single components below a directory descriptor; the one exception is `/proc/self/fd`, through which a descriptor
 //! opened with `O_PATH` is used where the kernel has no call that takes it.
 
+pub mod calls;
 pub mod copy;
 pub mod credentials;
 pub mod dir;

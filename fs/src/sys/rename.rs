@@ -2,7 +2,7 @@
 //!
 //! Invariant: each function is one renameat2(2), so it happens whole or not at all.
 
-use super::{fault, os};
+use super::{calls, fault, os};
 use crate::error::Result;
 use rustix::fs::RenameFlags;
 use std::ffi::OsStr;
@@ -39,5 +39,6 @@ pub fn leave_whiteout(from: At<'_>, to: At<'_>) -> Result<()> {
 
 fn rename(from: At<'_>, to: At<'_>, flags: RenameFlags) -> Result<()> {
     fault::check("rename")?;
+    calls::count(1);
     rustix::fs::renameat_with(from.dir, from.name, to.dir, to.name, flags).map_err(os("rename"))
 }

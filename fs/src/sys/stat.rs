@@ -3,7 +3,7 @@
 //! Invariant: works on a name below a descriptor or on any descriptor, `O_PATH` included, and never follows a link.
 
 use super::open::proc_path;
-use super::{fault, os};
+use super::{calls, fault, os};
 use crate::error::Result;
 use rustix::fs::{AtFlags, CWD, Gid, Mode, StatxAttributes, StatxFlags, Timespec, Timestamps, Uid};
 use rustix::io::Errno;
@@ -73,6 +73,7 @@ pub fn stat_fd(fd: BorrowedFd<'_>) -> Result<Stat> {
 
 fn statx(fd: BorrowedFd<'_>, name: &OsStr, flags: AtFlags) -> Result<Stat, Errno> {
     let mask = StatxFlags::BASIC_STATS | StatxFlags::BTIME;
+    calls::count(1);
     let raw = rustix::fs::statx(fd, name, flags | AtFlags::NO_AUTOMOUNT, mask)?;
     let time = |t: rustix::fs::StatxTimestamp| Timestamp { seconds: t.tv_sec, nanoseconds: t.tv_nsec };
     Ok(Stat {
@@ -106,6 +107,7 @@ pub struct Restrictions {
 
 /// What forbids writing to the file behind a descriptor, whatever its mode. See statx(2), `stx_attributes`.
 pub fn restrictions(fd: BorrowedFd<'_>) -> Result<Restrictions> {
+    calls::count(1);
     let found = rustix::fs::statx(fd, "", AtFlags::EMPTY_PATH, StatxFlags::TYPE).map_err(os("statx"))?;
     Ok(Restrictions {
         regular: u32::from(found.stx_mode) & libc::S_IFMT == libc::S_IFREG,
@@ -118,6 +120,7 @@ pub fn restrictions(fd: BorrowedFd<'_>) -> Result<Restrictions> {
 pub fn set_mode(fd: BorrowedFd<'_>, mode: u32) -> Result<()> {
     fault::check("chmod")?;
     // fchmod(2) takes no O_PATH descriptor, and fchmodat2(2) is younger than our oldest kernel.
+    calls::count(1);
     rustix::fs::chmodat(CWD, proc_path(fd), Mode::from_raw_mode(mode & 0o7777), AtFlags::empty()).map_err(os("chmod"))
 }
 
@@ -125,6 +128,7 @@ pub fn set_mode(fd: BorrowedFd<'_>, mode: u32) -> Result<()> {
 pub fn set_owner(fd: BorrowedFd<'_>, uid: Option<u32>, gid: Option<u32>) -> Result<()> {
     fault::check("chown")?;
     let (uid, gid) = (uid.map(Uid::from_raw), gid.map(Gid::from_raw));
+    calls::count(1);
     rustix::fs::chownat(fd, "", uid, gid, AtFlags::EMPTY_PATH).map_err(os("chown"))
 }
 
@@ -149,11 +153,13 @@ pub fn set_times(fd: BorrowedFd<'_>, atime: TimeChange, mtime: TimeChange) -> Re
         TimeChange::At(at) => Timespec { tv_sec: at.seconds, tv_nsec: i64::from(at.nanoseconds) },
     };
     let times = Timestamps { last_access: raw(atime), last_modification: raw(mtime) };
+    calls::count(1);
     rustix::fs::utimensat(fd, "", &times, AtFlags::EMPTY_PATH).map_err(os("utimensat"))
 }
 
 /// Free space and counts. See statvfs(3).
 pub fn stat_filesystem(fd: BorrowedFd<'_>) -> Result<rustix::fs::StatVfs> {
+    calls::count(1);
     rustix::fs::fstatvfs(fd).map_err(os("fstatvfs"))
 }
 
@@ -163,6 +169,7 @@ const STACKED: [u32; 3] = [0x794c_7630, 0xf15f, 0x6573_5546];
 
 /// Whether the filesystem behind a descriptor may lie on another one. See statfs(2).
 pub fn is_stacked(fd: BorrowedFd<'_>) -> Result<bool> {
+    calls::count(1);
     let found = rustix::fs::fstatfs(fd).map_err(os("fstatfs"))?;
     // The field is as wide as the architecture likes; the magic has 32 bits.
     Ok(STACKED.contains(&(found.f_type as u32)))
@@ -170,18 +177,21 @@ pub fn is_stacked(fd: BorrowedFd<'_>) -> Result<bool> {
 
 /// The `FS_*_FL` flags of a file. See ioctl_iflags(2).
 pub fn inode_flags(fd: BorrowedFd<'_>) -> Result<u32> {
+    calls::count(1);
     rustix::fs::ioctl_getflags(fd).map(|flags| flags.bits()).map_err(os("ioctl"))
 }
 
 /// Sets the `FS_*_FL` flags of a file. See ioctl_iflags(2).
 pub fn set_inode_flags(fd: BorrowedFd<'_>, flags: u32) -> Result<()> {
     fault::check("setflags")?;
+    calls::count(1);
     rustix::fs::ioctl_setflags(fd, rustix::fs::IFlags::from_bits_retain(flags)).map_err(os("ioctl"))
 }
 
 /// Writes a file's data, and its attributes where asked, to the device.
 pub fn sync(fd: BorrowedFd<'_>, data_only: bool) -> Result<()> {
     fault::check("fsync")?;
+    calls::count(1);
     match data_only {
         true => rustix::fs::fdatasync(fd).map_err(os("fdatasync")),
         false => rustix::fs::fsync(fd).map_err(os("fsync")),
@@ -190,5 +200,6 @@ pub fn sync(fd: BorrowedFd<'_>, data_only: bool) -> Result<()> {
 
 /// Writes everything of the filesystem behind a descriptor to the device. See syncfs(2).
 pub fn sync_filesystem(fd: BorrowedFd<'_>) -> Result<()> {
+    calls::count(1);
     rustix::fs::syncfs(fd).map_err(os("syncfs"))
 }

@@ -3,7 +3,7 @@
 //! Invariant: absence is `None`; every other refusal is an error.
 
 use super::open::proc_path;
-use super::{fault, os};
+use super::{calls, fault, os};
 use crate::error::Result;
 use rustix::fs::XattrFlags;
 use rustix::io::Errno;
@@ -19,9 +19,11 @@ const VALUE_BYTES_MAX: usize = 65536;
 pub fn value(fd: BorrowedFd<'_>, name: &OsStr) -> Result<Option<Vec<u8>>> {
     let path = proc_path(fd);
     let mut buffer = vec![0; VALUE_GUESS_BYTES];
+    calls::count(1);
     let mut result = rustix::fs::getxattr(&path, name, buffer.as_mut_slice());
     if result == Err(Errno::RANGE) {
         buffer.resize(VALUE_BYTES_MAX, 0);
+        calls::count(1);
         result = rustix::fs::getxattr(&path, name, buffer.as_mut_slice());
     }
     match result {
@@ -38,9 +40,11 @@ pub fn value(fd: BorrowedFd<'_>, name: &OsStr) -> Result<Option<Vec<u8>>> {
 pub fn names(fd: BorrowedFd<'_>) -> Result<Vec<u8>> {
     let path = proc_path(fd);
     let mut buffer = vec![0; VALUE_GUESS_BYTES];
+    calls::count(1);
     let mut result = rustix::fs::listxattr(&path, buffer.as_mut_slice());
     if result == Err(Errno::RANGE) {
         buffer.resize(VALUE_BYTES_MAX, 0);
+        calls::count(1);
         result = rustix::fs::listxattr(&path, buffer.as_mut_slice());
     }
     match result {
@@ -56,11 +60,13 @@ pub fn names(fd: BorrowedFd<'_>) -> Result<Vec<u8>> {
 /// Sets an attribute; `flags` are `XATTR_CREATE` and `XATTR_REPLACE`. See setxattr(2).
 pub fn set(fd: BorrowedFd<'_>, name: &OsStr, value: &[u8], flags: u32) -> Result<()> {
     fault::check("setxattr")?;
+    calls::count(1);
     rustix::fs::setxattr(proc_path(fd), name, value, XattrFlags::from_bits_retain(flags)).map_err(os("setxattr"))
 }
 
 /// Removes an attribute; an absent one is an error (`ENODATA`). See removexattr(2).
 pub fn remove(fd: BorrowedFd<'_>, name: &OsStr) -> Result<()> {
     fault::check("removexattr")?;
+    calls::count(1);
     rustix::fs::removexattr(proc_path(fd), name).map_err(os("removexattr"))
 }
