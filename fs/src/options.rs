@@ -88,6 +88,15 @@ pub enum Ground {
     Debug,
 }
 
+/// How the data of files is reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Io {
+    /// `io=cached`: through the server and the mount's own page cache; opening a file makes no request.
+    Cached,
+    /// `io=passthrough`: by the kernel itself where it can; every open is a request.
+    Passthrough,
+}
+
 /// How many requests are answered at one time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Threads {
@@ -150,6 +159,8 @@ pub struct Options {
     pub index: Option<PathBuf>,
     /// The kernel collects writes (`writeback`).
     pub writeback: bool,
+    /// How data is reached (`io`).
+    pub io: Io,
     /// Request threads (`threaded`).
     pub threads: Threads,
     /// What the mount table shows and the kernel enforces.
@@ -216,6 +227,7 @@ impl Options {
             timeout: TIMEOUT_DEFAULT,
             index: None,
             writeback: WRITEBACK_DEFAULT,
+            io: Io::Cached,
             threads: Threads::Many,
             mount: MountSettings::new(environment),
             ground: Ground::Background,
@@ -268,6 +280,13 @@ impl Options {
             // `on` and `off` are words of the kernel's overlayfs: hard links stay one file here in any case.
             "index" if !matches!(word.value(), Some(b"on" | b"off")) => self.index = Some(path(word.required()?)),
             "writeback" => self.writeback = word.switch()?,
+            "io" => {
+                self.io = match word.required()? {
+                    b"cached" => Io::Cached,
+                    b"passthrough" => Io::Passthrough,
+                    _ => return Err(word.refused("cached or passthrough")),
+                };
+            }
             "threaded" => {
                 self.threads = if word.switch()? { Threads::Many } else { Threads::One };
             }
@@ -308,6 +327,9 @@ impl Options {
                 self.warnings.push("workdir is ignored: without an upperdir the mount is read-only".to_owned())
             }
             (None, None) => {}
+        }
+        if self.io == Io::Passthrough && self.writeback {
+            return Err(OptionError::PassthroughWriteback);
         }
         if self.upper.is_none() {
             self.mount.make_read_only();
@@ -377,6 +399,11 @@ impl Options {
             add("index", &escape(index));
         }
         add("writeback", digit(self.writeback));
+        let io: &[u8] = match self.io {
+            Io::Cached => b"cached",
+            Io::Passthrough => b"passthrough",
+        };
+        add("io", io);
         add("threaded", digit(self.threads == Threads::Many));
         match self.durability {
             Durability::Synced => add("fsync", b"1"),

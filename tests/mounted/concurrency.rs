@@ -1,11 +1,13 @@
 //! Many threads: each sees its own work, together they break nothing, and none waits for the data copy of another's file.
 
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::Write;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use support::lamina::Lamina;
+use support::sys::SharedMap;
 use support::{Entry, LaminaMount, Layers, Tree, View, dir, file, machine, needs};
 
 const THREADS: usize = 8;
@@ -181,4 +183,110 @@ fn copy_up_of_a_large_file_blocks_nobody_else() {
     assert!(during > 0, "every operation waited for the copy-up of another file");
     let stat = mount.join("large").metadata().unwrap();
     assert_eq!(stat.len(), (512 << 20) + 1);
+}
+
+const OPENS: usize = 400;
+const NAMES: [&str; 6] = ["d/a", "d/b", "d/c", "d/linked", "d/new", "d/other"];
+
+fn one_letter_each() -> Vec<Entry> {
+    let mut entries = vec![dir("d")];
+    entries.extend(NAMES[..3].iter().map(|name| file(name, letter(name, 5000))));
+    entries.push(support::link("d/linked", "d/c"));
+    entries
+}
+
+/// Every file that has this name, or did, consists of one letter, and of zeros where a writer went on behind a cut: whoever reads another
+/// letter reads somebody else's data.
+fn letter(name: &str, length: usize) -> Vec<u8> {
+    let name = if name == "d/linked" { "d/c" } else { name };
+    vec![name.as_bytes()[2]; length]
+}
+
+/// A name that another thread has just taken away is no failure; everything else is.
+fn open_racing(options: &mut OpenOptions, path: &Path) -> Option<File> {
+    match options.open(path) {
+        Ok(file) => Some(file),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+        Err(error) => panic!("{}: {error}", path.display()),
+    }
+}
+
+fn assert_own(file: &File, name: &str) {
+    let mut content = vec![0; 1 << 16];
+    let length = file.read_at(&mut content, 0).unwrap();
+    let own = letter(name, 1)[0];
+    assert!(content[..length].iter().all(|byte| [own, 0].contains(byte)), "{name} holds bytes of another file");
+}
+
+fn use_files(root: &Path, thread: usize) {
+    let mut held: Vec<(File, &str)> = Vec::new();
+    let mut mapped: Vec<SharedMap> = Vec::new();
+    for round in 0..OPENS {
+        let name = NAMES[(thread * 5 + round * 7 + round / 11) % NAMES.len()];
+        let path = root.join(name);
+        let opened = match (round + thread) % 9 {
+            0 | 1 => open_racing(OpenOptions::new().read(true), &path),
+            2 => open_racing(OpenOptions::new().read(true).append(true), &path),
+            3 => open_racing(OpenOptions::new().read(true).write(true), &path),
+            4 => open_racing(OpenOptions::new().read(true).write(true).create(true).truncate(true), &path),
+            5 => open_racing(OpenOptions::new().read(true).write(true).create(true), &path),
+            6 => {
+                // A copy-up by a change of the mode, while others have the file open.
+                if let Err(error) = fs::set_permissions(&path, Permissions::from_mode(0o644)) {
+                    assert_eq!(error.kind(), std::io::ErrorKind::NotFound, "{error}");
+                }
+                None
+            }
+            7 if round % 4 == 0 => {
+                if let Err(error) = fs::remove_file(&path) {
+                    assert_eq!(error.kind(), std::io::ErrorKind::NotFound, "{error}");
+                }
+                None
+            }
+            _ => {
+                held.clear();
+                mapped.clear();
+                None
+            }
+        };
+        let Some(file) = opened else { continue };
+        assert_own(&file, name);
+        if matches!((round + thread) % 9, 2..=5) {
+            { &file }.write_all(&letter(name, 3000)).unwrap();
+            if round % 3 == 0 {
+                file.set_len(1000).unwrap();
+                // Another thread may cut the file at any time: what is mapped is not touched, only held, longer than the descriptor.
+                mapped.push(SharedMap::new(&file, 4096, true).unwrap());
+            }
+        }
+        held.push((file, name));
+        if held.len() > 6 {
+            let (old, name) = held.swap_remove(round % 6);
+            assert_own(&old, name);
+        }
+    }
+    held.iter().for_each(|(file, name)| assert_own(file, name));
+}
+
+/// The kernel answers EIO to an open in another mode than that of the other opens: here every error is a failure of the test.
+#[test]
+fn threads_that_open_close_and_copy_up_the_same_files_see_no_error() {
+    needs!(machine::passthrough());
+    for _ in 0..3 {
+        let layers = Layers::new(&[&one_letter_each()]);
+        let mut mount = Lamina::on(&layers).option("io=passthrough").mount();
+        std::thread::scope(|scope| {
+            for thread in 0..THREADS {
+                let root = mount.path();
+                scope.spawn(move || use_files(root, thread));
+            }
+        });
+        for name in NAMES {
+            if let Some(file) = open_racing(OpenOptions::new().read(true), &mount.join(name)) {
+                assert_own(&file, name);
+            }
+        }
+        mount.remount();
+        layers.assert_lowers_untouched();
+    }
 }

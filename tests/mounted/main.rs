@@ -18,6 +18,7 @@
 //! - `concurrency`: many threads.
 //! - `requests`: what sequences of calls cost.
 //! - `rootless`: the others again, as a user without privileges.
+//! - `passthrough`: `io=passthrough`, in which the kernel reaches files by itself.
 
 #![expect(clippy::unwrap_used, reason = "a test binary: to fail is to panic")]
 
@@ -36,6 +37,7 @@ mod mapping;
 mod names;
 mod options;
 mod oracle;
+mod passthrough;
 mod requests;
 mod rootless;
 mod whiteouts;

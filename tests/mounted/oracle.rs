@@ -48,7 +48,7 @@ fn model_shows_what_overlayfs_shows() {
 fn lamina_shows_what_overlayfs_shows() {
     needs!(machine::mounts(), KernelOverlay::missing());
     Cases::new(24, 40, 300).check(|stack, ops| {
-        let (ours, kernels) = (on_lamina(stack, ops, "noatime")?, on_overlay(stack, ops)?);
+        let (ours, kernels) = (on_lamina(stack, ops, "io=cached")?, on_overlay(stack, ops)?);
         let view = View { nlinks: false, ..View::TIMELESS };
         let lines = ours.differences(&kernels, view);
         if lines.is_empty() {
@@ -71,4 +71,10 @@ fn lamina_with_writeback_shows_what_the_model_shows() {
 fn lamina_with_permissions_in_an_xattr_shows_what_the_model_shows() {
     needs!(machine::mounts());
     Cases::new(24, 40, 300).check(|stack, ops| on_lamina(stack, ops, "xattr_permissions=2").map(drop));
+}
+
+#[test]
+fn lamina_passing_through_shows_what_the_model_shows() {
+    needs!(machine::passthrough());
+    Cases::new(24, 40, 300).check(|stack, ops| on_lamina(stack, ops, "io=passthrough").map(drop));
 }

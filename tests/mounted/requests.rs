@@ -16,7 +16,7 @@ use support::{LaminaMount, Layers, dir, file, machine, needs, symlink};
 
 /// Requests by opcode.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Requests(BTreeMap<String, u64>);
+pub(super) struct Requests(BTreeMap<String, u64>);
 
 impl Requests {
     fn parse(json: &str) -> Requests {
@@ -29,7 +29,7 @@ impl Requests {
         Requests(json.lines().filter_map(row).filter(awaited).collect())
     }
 
-    fn so_far(mount: &LaminaMount) -> Requests {
+    pub(super) fn so_far(mount: &LaminaMount) -> Requests {
         Requests::parse(&machine::run(&program(), &["stats", path(mount), "--format", "json"]))
     }
 
@@ -39,6 +39,10 @@ impl Requests {
         }
         self.0.retain(|_, count| *count > 0);
         self
+    }
+
+    pub(super) fn count(&self, opcode: &str) -> u64 {
+        self.0.get(opcode).copied().unwrap_or(0)
     }
 
     fn total(&self) -> u64 {
@@ -186,7 +190,37 @@ fn writes_on_one_descriptor_ask_for_capabilities_once() {
         let mut open = File::create(mount.join("d/new")).unwrap();
         (0..5).for_each(|_| open.write_all(b"line").unwrap());
     });
-    assert!(spent.0.get("GETXATTR").copied().unwrap_or(0) <= 1, "{spent:?}");
+    assert!(spent.count("GETXATTR") <= 1, "{spent:?}");
+}
+
+/// With one thread, as above.
+fn passing_through(layers: &Layers) -> LaminaMount {
+    Lamina::on(layers).option("threaded=0,io=passthrough").mount()
+}
+
+/// OPEN, and RELEASE that nobody waits for. The kernel was told before that FLUSH means nothing.
+#[test]
+fn open_read_close_costs_two_when_passed_through() {
+    needs!(machine::passthrough());
+    let layers = Layers::new(&[&[dir("d")]]);
+    let mount = passing_through(&layers);
+    fs::write(mount.join("d/f"), "content").unwrap();
+    assert_eq!(read(&mount.join("d/f")), b"content");
+    assert_cost(&mount, 2, || {
+        let mut open = File::open(mount.join("d/f")).unwrap();
+        open.read_exact(&mut [0; 7]).unwrap();
+    });
+}
+
+/// LOOKUP, CREATE, GETXATTR of security.capability, and RELEASE that nobody waits for.
+#[test]
+fn create_write_close_costs_four_when_passed_through() {
+    needs!(machine::passthrough());
+    let layers = Layers::new(&[&[dir("d"), file("d/f", "")]]);
+    let mount = passing_through(&layers);
+    create(&mount.join("d/first"));
+    assert!(fs::metadata(mount.join("d")).unwrap().is_dir());
+    assert_cost(&mount, 4, || create(&mount.join("d/new")));
 }
 
 #[test]
@@ -204,7 +238,7 @@ fn reset_starts_from_zero() {
 fn counters_are_told_to_the_owner_only() {
     needs!(machine::mounts(), machine::program("setpriv"));
     let layers = Layers::new(&[&[file("f", "")]]);
-    let mount = support::lamina::Lamina::on(&layers).option("allow_other").mount();
+    let mount = Lamina::on(&layers).option("allow_other").mount();
     let refused = |output: &Output, sentence: &str| {
         let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(!output.status.success() && stderr.contains(sentence), "{output:?}");

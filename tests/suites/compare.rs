@@ -32,7 +32,13 @@ fn contestants() -> Vec<(String, Filesystem)> {
             Err(error) => eprintln!("left out: {}: {error}", path.display()),
         }
     }
-    for options in ["", "writeback=1"] {
+    for options in ["", "writeback=1", "io=passthrough"] {
+        if options == "io=passthrough"
+            && let Some(reason) = support::machine::passthrough()
+        {
+            eprintln!("left out: lamina-fs {options}: {reason}");
+            continue;
+        }
         match Filesystem::lamina(options) {
             Ok(lamina) => contestants.push((format!("lamina-fs {options}").trim().to_owned(), lamina)),
             Err(error) => eprintln!("left out: {error}"),

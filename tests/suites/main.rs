@@ -77,3 +77,22 @@ fn fsx_passes_on_new_file_with_writeback() -> Result<(), Box<dyn Error>> {
 fn fsx_passes_on_lower_file_with_writeback() -> Result<(), Box<dyn Error>> {
     every_seed_passes("writeback=1", Subject::Lower)
 }
+
+/// Two seeds, for most of the way is the kernel's own.
+fn passes_with_passthrough(subject: Subject) -> Result<(), Box<dyn Error>> {
+    if let Some(reason) = support::machine::passthrough() {
+        println!("SKIPPED: {reason}");
+        return Ok(());
+    }
+    seeds_pass(&fsx::SEEDS[..2], "io=passthrough", subject)
+}
+
+#[test]
+fn fsx_passes_on_new_file_with_passthrough() -> Result<(), Box<dyn Error>> {
+    passes_with_passthrough(Subject::New)
+}
+
+#[test]
+fn fsx_passes_on_lower_file_with_passthrough() -> Result<(), Box<dyn Error>> {
+    passes_with_passthrough(Subject::Lower)
+}

@@ -49,6 +49,22 @@ pub fn mounts() -> Option<String> {
     if Way::current().is_some() { fuse() } else { root().or_else(fuse) }
 }
 
+/// Missing: what `io=passthrough` needs: Linux 6.9, and root outside of any user namespace.
+pub fn passthrough() -> Option<String> {
+    mounts().or_else(|| {
+        let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+        let mut numbers = release.split(|c: char| !c.is_ascii_digit()).filter_map(|word| word.parse::<u32>().ok());
+        let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+        let ids = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+        let initial = ids.split_whitespace().eq(["0", "0", "4294967295"]);
+        match (version >= (6, 9), initial) {
+            (false, _) => Some(format!("this kernel is older than 6.9: {}", release.trim())),
+            (true, false) => Some("this is root of a user namespace only".into()),
+            (true, true) => None,
+        }
+    })
+}
+
 /// Missing: a filesystem type in /proc/filesystems.
 pub fn filesystem(name: &str) -> Option<String> {
     let known = std::fs::read_to_string("/proc/filesystems").unwrap_or_default();

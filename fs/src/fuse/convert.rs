@@ -4,8 +4,8 @@
 //! translation is total, and times before 1970 and large device numbers survive both ways.
 
 use crate::error::{Error, Result};
-use crate::union::{Attributes, InodeNumber, Kind, RenameFlags, TimeChange, Timestamp};
-use fuser::{FileAttr, FileType, INodeNo, TimeOrNow};
+use crate::union::{Attributes, Caller, InodeNumber, Kind, RenameFlags, TimeChange, Timestamp};
+use fuser::{FileAttr, FileType, INodeNo, Request, TimeOrNow};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Attributes for a reply that introduces an inode: there `fuser` takes the number for the node id as well.
@@ -130,6 +130,17 @@ pub(super) fn rename_flags(flags: fuser::RenameFlags) -> Result<RenameFlags> {
         no_replace: flags.contains(fuser::RenameFlags::RENAME_NOREPLACE),
         exchange: flags.contains(fuser::RenameFlags::RENAME_EXCHANGE),
     })
+}
+
+/// Who asks.
+pub(super) fn caller(request: &Request, umask: u32) -> Caller {
+    Caller { uid: request.uid(), gid: request.gid(), pid: request.pid(), umask }
+}
+
+/// Whether a change of a file's data by this caller takes its set-id bits and capabilities away. The kernel would ask for
+/// CAP_FSETID, which a request does not tell.
+pub(super) fn kills_privileges(request: &Request) -> bool {
+    request.uid() != 0
 }
 
 /// The union's inode number of a node id.

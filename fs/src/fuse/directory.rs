@@ -5,7 +5,7 @@
 
 use super::convert::{entry_attributes, file_type, unnumbered_entry};
 use super::errno::errno;
-use super::reply::{GENERATION, attempt};
+use super::reply::{GENERATION, attempt, attribute_timeout};
 use crate::error::Result;
 use crate::union::{InodeNumber, Kind, ListedEntry, Listing, Union};
 use fuser::{INodeNo, ReplyDirectory, ReplyDirectoryPlus};
@@ -59,7 +59,7 @@ pub(super) fn read_plus(
             Err(_) if !empty => break,
             Err(error) => return reply.error(errno(error)),
         };
-        let attributes = entry_attributes(&found);
+        let (attributes, timeout) = (entry_attributes(&found), attribute_timeout(&found, timeout));
         if reply.add(attributes.ino, next, &entry.name, &timeout, &attributes, GENERATION) {
             union.forget(found.number, 1);
             break;

@@ -3,15 +3,16 @@
 //! Owns the list of operations. Must not know how layers combine. Invariants: nothing is decided here; an operation that
 //! first has to copy much data up leaves its request thread; no panic escapes.
 
-use super::convert::{decode_device, inode, rename_flags, time_change};
+use super::convert::{caller, decode_device, inode, kills_privileges, rename_flags, time_change};
 use super::errno::errno;
 use super::ioctl::{self, Command};
 use super::offload::{LONG_COPY_BYTES, Offload};
+use super::passthrough::Passthrough;
 use super::reply::{self, attempt, run};
 use super::session::Serving;
 use super::{directory, negotiate};
 use crate::error::Error;
-use crate::union::{Caller, Changes, InodeNumber, Union};
+use crate::union::{Changes, InodeNumber, Union};
 use fuser::{
     AccessFlags, BsdFileFlags, CopyFileRangeFlags, Errno, FileHandle, Filesystem, INodeNo, IoctlFlags, KernelConfig,
     LockOwner, OpenAccMode, OpenFlags, PollEvents, PollFlags, PollNotifier, RenameFlags, ReplyAttr, ReplyCreate,
@@ -37,11 +38,18 @@ pub(super) struct Driver {
     union: Arc<Union>,
     serving: Serving,
     offload: Offload,
+    /// `None`: every file is read and written through the server.
+    passthrough: Option<Arc<Passthrough>>,
 }
 
 impl Driver {
-    pub(super) fn new(union: Arc<Union>, serving: Serving, offload: Offload) -> Driver {
-        Driver { union, serving, offload }
+    pub(super) fn new(
+        union: Arc<Union>,
+        serving: Serving,
+        offload: Offload,
+        passthrough: Option<Arc<Passthrough>>,
+    ) -> Driver {
+        Driver { union, serving, offload, passthrough }
     }
 
     /// Whether a change of this inode first copies so much that it must not hold a request thread.
@@ -65,16 +73,6 @@ impl Driver {
         self.change(found.number, job);
         self.union.forget(found.number, 1);
     }
-}
-
-fn caller(request: &Request, umask: u32) -> Caller {
-    Caller { uid: request.uid(), gid: request.gid(), pid: request.pid(), umask }
-}
-
-/// Whether a change of a file's data by this caller takes its set-id bits and capabilities away. The kernel would ask for
-/// CAP_FSETID, which a request does not tell.
-fn kills_privileges(request: &Request) -> bool {
-    request.uid() != 0
 }
 
 impl Filesystem for Driver {
@@ -212,6 +210,9 @@ impl Filesystem for Driver {
     }
 
     fn open(&self, request: &Request, node: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+        if let Some(passthrough) = &self.passthrough {
+            return passthrough.open(&self.union, &caller(request, 0), inode(node), flags, reply);
+        }
         if !self.union.opens_matter() {
             // The kernel remembers (`FUSE_NO_OPEN_SUPPORT`): from now on neither OPEN nor RELEASE comes.
             return reply.error(Errno::ENOSYS);
@@ -230,11 +231,14 @@ impl Filesystem for Driver {
         name: &OsStr,
         mode: u32,
         umask: u32,
-        _: i32,
+        flags: i32,
         reply: ReplyCreate,
     ) {
         let caller = caller(request, umask);
         let result = attempt("create", || self.union.create(&caller, inode(parent), name, mode));
+        if let Some(passthrough) = &self.passthrough {
+            return passthrough.created(&self.union, result, flags, self.serving.timeout, reply);
+        }
         reply::created(reply, self.serving.timeout, result);
     }
 
@@ -296,12 +300,15 @@ impl Filesystem for Driver {
         &self,
         _: &Request,
         node: INodeNo,
-        _: FileHandle,
+        handle: FileHandle,
         _: OpenFlags,
         _: Option<LockOwner>,
         _: bool,
         reply: ReplyEmpty,
     ) {
+        if let Some(passthrough) = &self.passthrough {
+            return passthrough.release(&self.union, inode(node), handle, reply);
+        }
         reply::empty(reply, run("release", || self.union.release(inode(node))));
     }
 

@@ -18,6 +18,7 @@ mod driver;
 mod ioctl;
 mod negotiate;
 mod offload;
+mod passthrough;
 mod reply;
 mod turns;
 

@@ -19,6 +19,11 @@ pub(super) fn negotiate(serving: &Serving, config: &mut KernelConfig) {
     if let Err(refused) = config.add_capabilities(wanted & offered) {
         log::error!("the kernel offered and then refused {refused:?}");
     }
+    if let Some(depth) = serving.passthrough
+        && let Err(nearest) = config.set_max_stack_depth(depth)
+    {
+        log::error!("files are passed through to {nearest} stacked filesystems instead of {depth}");
+    }
     if let Err(nearest) = config.set_max_write(TRANSFER_MAX) {
         log::warn!("requests carry {nearest} bytes instead of {TRANSFER_MAX}");
     }
@@ -48,6 +53,9 @@ fn capabilities(serving: &Serving) -> InitFlags {
     }
     if serving.writeback {
         wanted |= InitFlags::FUSE_WRITEBACK_CACHE;
+    }
+    if serving.passthrough.is_some() {
+        wanted |= InitFlags::FUSE_PASSTHROUGH;
     }
     wanted
 }

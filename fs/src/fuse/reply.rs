@@ -44,9 +44,20 @@ pub(super) fn empty(reply: ReplyEmpty, result: Result<()>) {
     }
 }
 
+/// How long the kernel may believe these attributes.
+pub(super) fn attribute_timeout(attributes: &Attributes, timeout: Duration) -> Duration {
+    match attributes.unwatched {
+        true => Duration::ZERO,
+        false => timeout,
+    }
+}
+
 pub(super) fn entry(reply: ReplyEntry, timeout: Duration, result: Result<Attributes>) {
     match result {
-        Ok(attributes) => reply.entry(&timeout, &entry_attributes(&attributes), GENERATION),
+        Ok(found) => {
+            let attributes = attribute_timeout(&found, timeout);
+            reply.entry_with_ttls(&attributes, &timeout, &entry_attributes(&found), GENERATION);
+        }
         Err(error) => reply.error(errno(error)),
     }
 }
@@ -62,7 +73,7 @@ pub(super) fn lookup(reply: ReplyEntry, timeout: Duration, result: Result<Option
 
 pub(super) fn attributes(reply: ReplyAttr, timeout: Duration, result: Result<Attributes>) {
     match result {
-        Ok(attributes) => reply.attr(&timeout, &stat_attributes(&attributes)),
+        Ok(found) => reply.attr(&attribute_timeout(&found, timeout), &stat_attributes(&found)),
         Err(error) => reply.error(errno(error)),
     }
 }

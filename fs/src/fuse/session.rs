@@ -7,13 +7,15 @@ use super::counted::Counted;
 use super::driver::Driver;
 use super::mount::{self, Device, Mounted};
 use super::offload::Offload;
+use super::passthrough::Passthrough;
 use super::signals;
 use super::turns::Turns;
-use crate::options::{Access, Durability, Options, Threads};
+use crate::options::{Access, Durability, Io, Options, Threads};
 use crate::union::{SetupError, Union};
 use fuser::{Session, SessionACL};
 use std::fs::Metadata;
 use std::io;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -38,6 +40,8 @@ pub(super) struct Serving {
     pub(super) acl: bool,
     /// The kernel collects writes.
     pub(super) writeback: bool,
+    /// The kernel reaches the data by itself, on filesystems of which so many lie on each other at the most.
+    pub(super) passthrough: Option<u32>,
 }
 
 /// Why a mount did not come about or broke off; its text is the whole sentence for the user.
@@ -95,6 +99,14 @@ pub enum SessionError {
     /// The layers are not fit.
     #[error(transparent)]
     Layers(#[from] SetupError),
+    /// The kernel does not take backing files.
+    #[error("io=passthrough does not work here: {error}; {advice}")]
+    Passthrough {
+        /// What the kernel said.
+        error: crate::error::Error,
+        /// The way out.
+        advice: &'static str,
+    },
     /// Anything the process needs for itself.
     #[error("{what}: {cause}")]
     Process {
@@ -131,18 +143,14 @@ pub fn serve(options: &Options, live: impl FnOnce() -> Result<(), SessionError>)
     let offload = Offload::default();
     let (descriptor, mounted) = device.mount(&options.mount, &mountpoint)?;
     let mounted = Arc::new(mounted);
-    let driver = Driver::new(Arc::clone(&union), serving(options), offload.clone());
     let device =
         descriptor.try_clone().map_err(SessionError::process("cannot duplicate the descriptor of the device"))?;
     let turns = Turns::new(device, threads(options), processors());
-    let driver = Counted::new(driver, Arc::clone(&turns), Arc::clone(&union));
-    let started = Session::from_fd(driver, descriptor, acl(options), config(options))
-        .map_err(SessionError::process("the kernel did not start the FUSE connection"))
-        .and_then(|session| {
-            signals::watch(signals, Arc::clone(&mounted), Arc::clone(&union))?;
-            watch(turns)?;
-            live().map(|()| session)
-        });
+    let started = start(options, &union, &offload, &turns, descriptor).and_then(|session| {
+        signals::watch(signals, Arc::clone(&mounted), Arc::clone(&union))?;
+        watch(turns)?;
+        live().map(|()| session)
+    });
     let session = match started {
         Ok(session) => session,
         Err(error) => {
@@ -160,20 +168,52 @@ pub fn serve(options: &Options, live: impl FnOnce() -> Result<(), SessionError>)
     served.map_err(SessionError::process("the FUSE connection broke"))
 }
 
+/// Agrees with the kernel on the connection.
+fn start(
+    options: &Options,
+    union: &Arc<Union>,
+    offload: &Offload,
+    turns: &Arc<Turns>,
+    descriptor: OwnedFd,
+) -> Result<Session<Counted>, SessionError> {
+    let passthrough = (options.io == Io::Passthrough).then(Arc::<Passthrough>::default);
+    let device =
+        descriptor.try_clone().map_err(SessionError::process("cannot duplicate the descriptor of the device"))?;
+    let serving = serving(options, union)?;
+    let driver = Driver::new(Arc::clone(union), serving, offload.clone(), passthrough.clone());
+    let driver = Counted::new(driver, Arc::clone(turns), Arc::clone(union));
+    let session = Session::from_fd(driver, descriptor, acl(options), config(options))
+        .map_err(SessionError::process("the kernel did not start the FUSE connection"))?;
+    if let Some(passthrough) = passthrough {
+        passthrough.start(union, device.as_fd(), session.notifier())?;
+    }
+    Ok(session)
+}
+
+/// Filesystems that may lie on each other below a passed file (`max_stack_depth`): with one, this mount can still be a layer
+/// of the kernel's overlayfs.
+fn stack_depth(union: &Union) -> Result<u32, SessionError> {
+    match union.is_stacked() {
+        Ok(stacked) => Ok(if stacked { 2 } else { 1 }),
+        Err(error) => Err(SessionError::Passthrough { error, advice: "the layers must be on filesystems that answer" }),
+    }
+}
+
 fn report_unmount(mounted: &Mounted) {
     if let Err(error) = mounted.unmount() {
         log::error!("{error}");
     }
 }
 
-fn serving(options: &Options) -> Serving {
-    Serving {
+fn serving(options: &Options, union: &Union) -> Result<Serving, SessionError> {
+    Ok(Serving {
         timeout: options.timeout,
         sync: options.durability == Durability::Synced,
         xattrs: options.xattrs,
         acl: options.acl && options.xattrs,
         writeback: options.writeback,
-    }
+        passthrough: (options.io == Io::Passthrough).then(|| stack_depth(union)).transpose()?,
+    })
 }
 
 /// Whose requests `fuser` lets through. The kernel itself keeps others out unless `allow_other` is given; to filter once more

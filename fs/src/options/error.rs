@@ -30,6 +30,11 @@ pub enum OptionError {
     /// `upperdir` alone.
     #[error("upperdir needs a work directory: add -o workdir=DIR, an empty directory on the filesystem of upperdir")]
     WorkMissing,
+    /// `io=passthrough,writeback=1`
+    #[error(
+        "io=passthrough and writeback=1 exclude each other: what the kernel writes by itself it does not collect; leave one of them out"
+    )]
+    PassthroughWriteback,
     /// `redirect_dir` with anything but `off`.
     #[error("fuse-overlayfs only supports redirect_dir=off, and so does lamina-fs: leave the option out")]
     RedirectDir,

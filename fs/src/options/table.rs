@@ -66,6 +66,11 @@ pub const GROUPS: [Group; 6] = [
         options: &[
             option("timeout", "SECONDS", "how long the kernel may believe names and attributes (1000000000)"),
             option("index", "FILE", "the merged view of the lower layers, made by lamina-fs index build"),
+            option(
+                "io",
+                "cached|passthrough",
+                "passthrough: the kernel reads and writes upper files by itself (needs root of the host)",
+            ),
             option("writeback", "0|1", "1: the kernel collects small writes before it sends them"),
             option("fsync", "0|1", "0: fsync(2) does nothing"),
             option("volatile", "", "as fsync=0; after a crash the upper layer must be thrown away"),

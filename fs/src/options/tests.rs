@@ -91,6 +91,7 @@ fn every_described_option_is_taken_without_a_warning() {
         let value = match option.word {
             "uidmapping" | "gidmapping" => "0:1:2",
             "redirect_dir" | "xino" => "off",
+            "io" => "passthrough",
             _ => "1",
         };
         let word = if option.value.is_empty() { option.word.to_owned() } else { format!("{}={value}", option.word) };
@@ -133,6 +134,9 @@ fn nonsense_gets_a_sentence() {
     assert!(refusal("lowerdir=/a,timeout=-1").contains("seconds"));
     assert!(refusal("lowerdir=/a,timeout=nan").contains("seconds"));
     assert!(refusal("lowerdir=/a,writeback=2").contains("0 or 1"));
+    assert!(refusal("lowerdir=/a,io=direct").contains("cached or passthrough"));
+    assert!(refusal("lowerdir=/a,io=passthrough,writeback=1").contains("exclude each other"));
+    assert!(refusal("lowerdir=/a,writeback,io=passthrough").contains("leave one of them out"));
     assert!(refusal("lowerdir=/a,xattr_permissions=3").contains("0, 1 or 2"));
 }
 
@@ -185,6 +189,7 @@ proptest! {
         options.timeout = Duration::from_millis(timeout.into());
         options.squash_uid = squash.map(u32::from);
         (options.static_nlink, options.writeback) = (static_nlink, writeback);
+        options.io = if writeback || many { Io::Cached } else { Io::Passthrough };
         options.threads = if many { Threads::Many } else { Threads::One };
         let arguments = ["-o".into(), options.to_option_string(), "/mnt".into()];
         let Invocation::Mount(again) = Options::parse(arguments, &ROOT).unwrap() else { unreachable!() };

@@ -1,4 +1,4 @@
-//! The ioctls by which a Lamina mount tells what it was asked.
+//! The ioctls by which a Lamina mount tells what it was asked, and the one that asks the FUSE device what it can.
 //!
 //! Owns their numbers. Must not know what the bytes mean. Invariant: the size is part of the number, so that a reader and
 //! a server that disagree on it get ENOTTY and not each other's garbage.
@@ -41,4 +41,29 @@ pub fn statistics(root: BorrowedFd<'_>, reset: bool) -> Result<StatisticsBytes> 
         }
     };
     asked.map(|_| bytes).map_err(|errno| os("ioctl")(Errno::from_raw_os_error(errno as i32)))
+}
+
+/// `struct fuse_backing_map` of include/uapi/linux/fuse.h.
+#[repr(C)]
+pub struct BackingMap {
+    fd: i32,
+    flags: u32,
+    padding: u64,
+}
+
+/// `FUSE_DEV_IOC_MAGIC` of the same file.
+const FUSE_TYPE: u8 = 229;
+nix::ioctl_write_ptr!(backing_open_ioctl, FUSE_TYPE, 1, BackingMap);
+nix::ioctl_write_ptr!(backing_close_ioctl, FUSE_TYPE, 2, u32);
+
+/// Whether the kernel takes `file` as the backing of a file of the mount that `device` serves; it is given back at once. See
+/// Documentation/filesystems/fuse/fuse-passthrough.rst.
+pub fn try_backing(device: BorrowedFd<'_>, file: BorrowedFd<'_>) -> Result<()> {
+    let map = BackingMap { fd: file.as_raw_fd(), flags: 0, padding: 0 };
+    let failed = |errno: nix::errno::Errno| os("ioctl")(Errno::from_raw_os_error(errno as i32));
+    // SAFETY: the number carries the size of the structure, which the kernel only reads.
+    let id = unsafe { backing_open_ioctl(device.as_raw_fd(), &raw const map) }.map_err(failed)?;
+    let id = id.unsigned_abs();
+    // SAFETY: as above; the id is one that was just given out and that nobody else knows.
+    unsafe { backing_close_ioctl(device.as_raw_fd(), &raw const id) }.map(drop).map_err(failed)
 }

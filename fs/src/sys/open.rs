@@ -63,6 +63,20 @@ pub fn reopen_data(path: BorrowedFd<'_>, access: Access) -> Result<OwnedFd> {
     rustix::fs::openat(CWD, proc_path(path), data_flags(access), Mode::empty()).map_err(os("open"))
 }
 
+/// Opens the file behind an `O_PATH` descriptor as somebody would who passes the page cache by: not every filesystem lets
+/// them. See open(2), `O_DIRECT`.
+pub fn reopen_direct(path: BorrowedFd<'_>) -> Result<()> {
+    calls::count(1);
+    let flags = data_flags(Access::Read) | OFlags::DIRECT;
+    rustix::fs::openat(CWD, proc_path(path), flags, Mode::empty()).map(drop).map_err(os("open"))
+}
+
+/// An empty file in memory. See memfd_create(2).
+pub fn memory_file() -> Result<OwnedFd> {
+    calls::count(1);
+    rustix::fs::memfd_create(c"lamina-fs", rustix::fs::MemfdFlags::CLOEXEC).map_err(os("memfd_create"))
+}
+
 /// Opens the directory behind an `O_PATH` descriptor for listing.
 pub fn reopen_dir(path: BorrowedFd<'_>) -> Result<OwnedFd> {
     fault::check_open()?;

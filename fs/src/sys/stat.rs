@@ -5,7 +5,7 @@
 use super::open::proc_path;
 use super::{calls, fault, os};
 use crate::error::Result;
-use rustix::fs::{AtFlags, CWD, Gid, Mode, StatxFlags, Timespec, Timestamps, Uid};
+use rustix::fs::{AtFlags, CWD, Gid, Mode, StatxAttributes, StatxFlags, Timespec, Timestamps, Uid};
 use rustix::io::Errno;
 use std::ffi::OsStr;
 use std::os::fd::BorrowedFd;
@@ -94,6 +94,28 @@ fn statx(fd: BorrowedFd<'_>, name: &OsStr, flags: AtFlags) -> Result<Stat, Errno
     })
 }
 
+/// What is said of a file besides its mode.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Restrictions {
+    /// It is a regular file.
+    pub regular: bool,
+    /// Nobody may write to it. See chattr(1), `i`.
+    pub immutable: bool,
+    /// It may be written to at its end only. See chattr(1), `a`.
+    pub append_only: bool,
+}
+
+/// What forbids writing to the file behind a descriptor, whatever its mode. See statx(2), `stx_attributes`.
+pub fn restrictions(fd: BorrowedFd<'_>) -> Result<Restrictions> {
+    calls::count(1);
+    let found = rustix::fs::statx(fd, "", AtFlags::EMPTY_PATH, StatxFlags::TYPE).map_err(os("statx"))?;
+    Ok(Restrictions {
+        regular: u32::from(found.stx_mode) & libc::S_IFMT == libc::S_IFREG,
+        immutable: found.stx_attributes.contains(StatxAttributes::IMMUTABLE),
+        append_only: found.stx_attributes.contains(StatxAttributes::APPEND),
+    })
+}
+
 /// Changes the permission bits. Symbolic links have none: `EOPNOTSUPP`.
 pub fn set_mode(fd: BorrowedFd<'_>, mode: u32) -> Result<()> {
     fault::check("chmod")?;
@@ -139,6 +161,18 @@ pub fn set_times(fd: BorrowedFd<'_>, atime: TimeChange, mtime: TimeChange) -> Re
 pub fn stat_filesystem(fd: BorrowedFd<'_>) -> Result<rustix::fs::StatVfs> {
     calls::count(1);
     rustix::fs::fstatvfs(fd).map_err(os("fstatvfs"))
+}
+
+/// Filesystems that may lie on another one: `OVERLAYFS_SUPER_MAGIC`, `ECRYPTFS_SUPER_MAGIC`, `FUSE_SUPER_MAGIC` of
+/// include/uapi/linux/magic.h.
+const STACKED: [u32; 3] = [0x794c_7630, 0xf15f, 0x6573_5546];
+
+/// Whether the filesystem behind a descriptor may lie on another one. See statfs(2).
+pub fn is_stacked(fd: BorrowedFd<'_>) -> Result<bool> {
+    calls::count(1);
+    let found = rustix::fs::fstatfs(fd).map_err(os("fstatfs"))?;
+    // The field is as wide as the architecture likes; the magic has 32 bits.
+    Ok(STACKED.contains(&(found.f_type as u32)))
 }
 
 /// The `FS_*_FL` flags of a file. See ioctl_iflags(2).

@@ -14,6 +14,7 @@ use crate::sys::{copy, open, stat, xattr};
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// The attribute that file capabilities live in; see capabilities(7).
 pub(super) const CAPABILITY: &str = "security.capability";
@@ -47,6 +48,7 @@ impl Union {
             atime: stat.atime,
             mtime: stat.mtime,
             ctime: stat.ctime,
+            unwatched: inode.unwatched.load(Ordering::SeqCst),
         })
     }
 

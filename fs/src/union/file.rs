@@ -13,7 +13,7 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 
 impl Union {
-    fn regular(&self, inode: InodeNumber) -> Result<Arc<Inode>> {
+    pub(super) fn regular(&self, inode: InodeNumber) -> Result<Arc<Inode>> {
         let inode = self.inode(inode)?;
         match inode.kind {
             Kind::Regular => Ok(inode),

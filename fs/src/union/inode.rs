@@ -12,7 +12,7 @@ use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 /// The number by which the kernel knows a file.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
@@ -155,6 +155,10 @@ pub struct Inode {
     pub upper_names: RwLock<Option<HashSet<OsString>>>,
     /// For a directory: the last name that was asked for and that its lower layers do not have.
     missing_below: Mutex<Option<Box<OsStr>>>,
+    /// It was lent, see `lend`.
+    pub lent: AtomicBool,
+    /// And so that its times may change unseen.
+    pub unwatched: AtomicBool,
     lookups: AtomicU64,
     opens: AtomicU32,
     askings: AtomicU64,
@@ -175,6 +179,8 @@ impl Inode {
             lower_names: RwLock::new(None),
             upper_names: RwLock::new(None),
             missing_below: Mutex::new(None),
+            lent: AtomicBool::new(false),
+            unwatched: AtomicBool::new(false),
             lookups: AtomicU64::new(0),
             opens: AtomicU32::new(0),
             askings: AtomicU64::new(0),

@@ -19,6 +19,7 @@ mod file;
 mod ids;
 mod indexed;
 mod inode;
+mod lend;
 mod links;
 mod lookup;
 mod merge;
@@ -40,6 +41,7 @@ pub use crate::sys::stat::{TimeChange, Timestamp};
 pub use export::{build_index, verify_index};
 pub use ids::{IdMap, IdMapError, IdPolicy, Squash};
 pub use inode::{InodeNumber, Kind};
+pub use lend::{Intent, Loan};
 pub use readdir::{ListedEntry, Listing};
 pub use rename::RenameFlags;
 pub use xattr::XattrPolicy;
@@ -49,6 +51,7 @@ use crate::index::Index;
 use crate::layer::{DirMarks, Layer, LayerId};
 use crate::sys::credentials::{Privilege, privilege};
 use crate::sys::stat;
+use backing::Handle;
 use dashmap::DashMap;
 use descriptors::{Descriptors, FILE_USES, Use};
 use inode::{Below, Inode, State, UpperFile};
@@ -150,6 +153,8 @@ pub struct Attributes {
     pub atime: Timestamp,
     pub mtime: Timestamp,
     pub ctime: Timestamp,
+    /// The times and the blocks may change without the union being told, see `lend`.
+    pub unwatched: bool,
 }
 
 /// Changes to a file's attributes; `None` keeps.
