@@ -49,7 +49,8 @@ macro_rules! skip {
     }};
 }
 
-/// Skips the test when a check of [`machine`] answers that something is missing.
+/// Skips the test when a check of [`machine`] answers that something is missing; else the test has mounts of its own from here on, see
+/// [`machine::take_own_mounts`].
 ///
 /// `needs!(check, ...)` in a test without a result; `needs!(check, ...; Ok(()))` says what else to return.
 #[macro_export]
@@ -60,5 +61,6 @@ macro_rules! needs {
             println!("SKIPPED: {reason}");
             return $skipped;
         })+
+        $crate::machine::take_own_mounts();
     };
 }

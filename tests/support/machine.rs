@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::{PoisonError, RwLock};
 
+use nix::mount::MsFlags;
+use nix::sched::{CloneFlags, unshare};
 use rustix::fs::{Advice, CWD};
 use rustix::io::Errno;
 use rustix::mount::{FsPickFlags, fsconfig_reconfigure, fspick};
@@ -159,6 +161,25 @@ pub fn drop_pages(open: &File) {
         outcome => outcome.expect("fdatasync"),
     }
     rustix::fs::fadvise(open, 0, None, Advice::DontNeed).expect("fadvise");
+}
+
+/// Gives this thread, and whatever it starts, a mount namespace of its own, once. A neighbour that makes a namespace would otherwise take a
+/// copy of every mount along: a filesystem is then still in use after it was unmounted, and its upper layer with it. And what a killed
+/// test leaves mounted goes with its last process.
+///
+/// Who may not, such as a user without a namespace, shares the mounts of whoever started the test.
+#[track_caller]
+pub fn take_own_mounts() {
+    let namespace = |of: &str| std::fs::read_link(format!("/proc/{of}/ns/mnt")).expect("a mount namespace");
+    if namespace("thread-self") != namespace("self") {
+        return;
+    }
+    match unshare(CloneFlags::CLONE_NEWNS) {
+        Err(nix::errno::Errno::EPERM) => return,
+        outcome => outcome.expect("unshare(CLONE_NEWNS)"),
+    }
+    let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
+    nix::mount::mount(None::<&str>, "/", None::<&str>, private, None::<&str>).expect("private mounts");
 }
 
 /// A number from the environment, else the default.
