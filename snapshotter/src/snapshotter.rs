@@ -126,6 +126,8 @@ impl Snapshotter {
         let snapshot = self.store.may_remove(space, key)?;
         self.servers.stop(snapshot.id)?;
         self.store.remove(space, key)?;
+        // One that somebody started in between; now nobody can any more.
+        self.servers.stop(snapshot.id)?;
         self.counts.lock().remove(&snapshot.id);
         Ok(())
     }

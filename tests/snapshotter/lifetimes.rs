@@ -5,9 +5,10 @@ use std::io::Write as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use lamina_snapshotter::digest::{ChainId, DiffId, Digest};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use support::needs;
+use support::{lamina, machine, needs};
 use tonic::Code;
 
 use crate::daemon::{self, Daemon, PLUGIN, code, source};
@@ -222,6 +223,79 @@ fn second_daemon_is_kept_out_and_told_by_whom() {
         let text = String::from_utf8_lossy(&output.stderr);
         assert!(!output.status.success() && text.contains(&format!("process {}", daemon.pid())), "{verb}: {text}");
     }
+}
+
+/// The whole exchange by which containerd skips a download: two namespaces of one containerd, two layers.
+#[test]
+fn chain_that_the_store_has_is_shown_and_not_fetched_again() {
+    needs!(daemon::missing());
+    let daemon = Daemon::start();
+    let mut client = daemon.client(PLUGIN);
+    const REF: &str = "containerd.io/snapshot.ref";
+    let diffs = [b"one", b"two"].map(|text| DiffId::from(Digest::of(text)));
+    let chains: Vec<String> = ChainId::chains(&diffs).iter().map(ToString::to_string).collect();
+    let mut parent = String::new();
+    for (at, chain) in chains.iter().enumerate() {
+        let key = format!("one/{at}/extract-1-a {chain}");
+        let mounts = client.prepare_with(&key, &parent, &[(REF, chain)]).unwrap();
+        let upper = mounts[0].options.iter().find_map(|option| option.strip_prefix("upperdir="));
+        assert_eq!(mounts[0].r#type, if at == 0 { "bind" } else { "overlay" });
+        fs::write(format!("{}/{at}", upper.unwrap_or(&mounts[0].source)), chain).unwrap();
+        parent = format!("one/{}/{chain}", 10 + at);
+        client.commit(&parent, &key).unwrap();
+    }
+    let mut below = String::new();
+    for chain in &chains {
+        let key = format!("two/7/extract-2-b {chain}");
+        assert_eq!(code(client.prepare_with(&key, &below, &[(REF, chain)])), Some(Code::AlreadyExists));
+        let filter = format!("labels.\"{REF}\"=={chain},parent==\"{below}\"");
+        let found = client.list(&[&filter]).unwrap();
+        assert_eq!(found.len(), 1, "{found:?}");
+        below = found[0].name.clone();
+    }
+    let mounted = source(&client.prepare("two/8/container", &below).unwrap());
+    assert_eq!(fs::read_to_string(mounted.join("1")).unwrap(), chains[1]);
+    // The layers stay while one of the two names them.
+    client.remove(&parent).unwrap();
+    assert_eq!(fs::read_to_string(mounted.join("0")).unwrap(), chains[0]);
+    daemon.remove_all(PLUGIN);
+    daemon.assert_empty();
+}
+
+#[test]
+fn index_of_the_chain_is_used_and_a_foreign_one_passed_over() {
+    needs!(daemon::missing());
+    let daemon = Daemon::start();
+    let mut client = daemon.client(PLUGIN);
+    let layer = source(&client.prepare("first", "").unwrap());
+    fs::write(layer.join("name"), "text").unwrap();
+    client.commit("base", "first").unwrap();
+    let index = layer.with_file_name("index");
+    let (lower, file) = (format!("lowerdir={}", layer.display()), index.display().to_string());
+    machine::run(lamina::binary().to_str().unwrap(), &["index", "build", "-o", &lower, &file]);
+    for (key, indexed) in [("with", true), ("without", false)] {
+        let mounted = source(&client.prepare(key, "base").unwrap());
+        assert_eq!(fs::read_to_string(mounted.join("name")).unwrap(), "text");
+        let lines =
+            daemon.servers().into_iter().map(|server| fs::read_to_string(format!("/proc/{server}/cmdline")).unwrap());
+        let own: Vec<String> = lines.filter(|line| line.contains(mounted.to_str().unwrap())).collect();
+        assert_eq!(own.iter().map(|line| line.contains(",index=")).collect::<Vec<_>>(), [indexed]);
+        fs::write(&index, "not an index").unwrap();
+        client.remove(key).unwrap();
+    }
+    daemon.remove_all(PLUGIN);
+    daemon.assert_empty();
+}
+
+#[test]
+fn store_is_closed_to_others() {
+    needs!(daemon::missing());
+    let daemon = Daemon::start();
+    let layer = source(&daemon.client(PLUGIN).prepare("first", "").unwrap());
+    let tried = machine::shell_as(65_534, &format!("ls {}", layer.display()));
+    assert!(!tried.status.success());
+    daemon.remove_all(PLUGIN);
+    daemon.assert_empty();
 }
 
 #[test]

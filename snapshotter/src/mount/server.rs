@@ -66,6 +66,11 @@ impl Servers {
         let place = Place::of(self.store.dirs(), snapshot.id);
         let lock = self.lock(snapshot.id);
         let _held = lock.lock();
+        // It may have been committed or removed since the caller looked: what is committed must not be written to any more.
+        match self.store.by_id(snapshot.id)? {
+            Some(now) if now.kind == snapshot.kind && now.key == snapshot.key => {}
+            _ => return Err(Error::NoSnapshot { key: snapshot.key.clone() }),
+        }
         if place.is_served()? {
             return Ok(place.mountpoint);
         }

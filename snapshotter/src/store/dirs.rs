@@ -23,7 +23,7 @@ use std::path::{Path, PathBuf};
 /// The mode of a root directory that no parent gives one.
 const LAYER_ROOT_MODE: u32 = 0o755;
 
-/// Directories that hold other people's files: theirs are the modes inside, ours is who gets there.
+/// Nobody but the owner gets to what lies below.
 const PRIVATE_MODE: u32 = 0o700;
 
 /// The paths of one store.
@@ -41,11 +41,9 @@ impl Dirs {
             let made = DirBuilder::new().recursive(true).mode(PRIVATE_MODE).create(&path);
             made.map_err(Error::io("create directory", &path))?;
         }
-        // Containers in user namespaces walk through it to their root: search for all, listing for nobody.
-        let permissions = Permissions::from_mode(0o711);
-        for path in [&dirs.root, &dirs.snapshots(), &dirs.mounts()] {
-            fs::set_permissions(path, permissions.clone()).map_err(Error::io("change the mode of", path))?;
-        }
+        // Whoever could walk in would find the set-user-id programs of every image. A container does not walk: its root is bound.
+        let private = Permissions::from_mode(PRIVATE_MODE);
+        fs::set_permissions(&dirs.root, private).map_err(Error::io("change the mode of", &dirs.root))?;
         Ok(dirs)
     }
 
@@ -107,9 +105,7 @@ impl Dirs {
     /// Makes `ID/fs` and, for one that is written, `ID/work`; durable when it returns.
     pub fn make_content(&self, content: u64, work: bool) -> Result<()> {
         let own = self.content(content);
-        fs::create_dir(&own).map_err(Error::io("create directory", &own))?;
-        // Others must pass, see `create`; what is private in a layer says so itself.
-        fs::set_permissions(&own, Permissions::from_mode(0o711)).map_err(Error::io("change the mode of", &own))?;
+        DirBuilder::new().mode(PRIVATE_MODE).create(&own).map_err(Error::io("create directory", &own))?;
         let layer = self.layer(content);
         fs::create_dir(&layer).map_err(Error::io("create directory", &layer))?;
         // Whatever the umask is.

@@ -53,18 +53,28 @@ impl Fixture {
         chain
     }
 
+    /// The configuration and the manifest of an image of these layers.
+    fn documents(&self, layers: &[&str]) -> [String; 2] {
+        let digest = |layer: &&str| Digest::of(layer.as_bytes());
+        let diffs: Vec<String> = layers.iter().map(|layer| format!("\"{}\"", digest(layer))).collect();
+        let blobs: Vec<String> = layers.iter().map(|layer| format!(r#"{{"digest":"{}"}}"#, digest(layer))).collect();
+        let config = format!(r#"{{"rootfs":{{"diff_ids":[{}]}}}}"#, diffs.join(","));
+        let named = Digest::of(config.as_bytes());
+        let manifest = format!(r#"{{"config":{{"digest":"{named}"}},"layers":[{}]}}"#, blobs.join(","));
+        [config, manifest]
+    }
+
     /// An image of these layers, bottom first.
     fn put_image(&self, reference: &str, layers: &[&str]) -> Vec<ChainId> {
         let mut chains: Vec<ChainId> = Vec::new();
         for layer in layers {
             chains.push(self.put_layer(layer, chains.last()));
         }
-        let blobs: Vec<String> =
-            layers.iter().map(|layer| format!(r#"{{"digest":"{}"}}"#, self.put_blob(layer.as_bytes()))).collect();
-        let diffs: Vec<String> = layers.iter().map(|layer| format!("\"{}\"", Digest::of(layer.as_bytes()))).collect();
-        let config = format!(r#"{{"rootfs":{{"diff_ids":[{}]}}}}"#, diffs.join(","));
-        let config = self.put_blob(config.as_bytes());
-        let manifest = format!(r#"{{"config":{{"digest":"{config}"}},"layers":[{}]}}"#, blobs.join(","));
+        for layer in layers {
+            self.put_blob(layer.as_bytes());
+        }
+        let [config, manifest] = self.documents(layers);
+        self.put_blob(config.as_bytes());
         let manifest = self.put_blob(manifest.as_bytes());
         let record = ImageRecord {
             reference: reference.into(),
@@ -282,6 +292,53 @@ fn a_lease_keeps_what_it_pins_also_when_dropped_during_a_prune() {
     drop(under_way);
     let pruned = store.prune().unwrap();
     assert_eq!((pruned.layers, pruned.blobs), (1, 1));
+}
+
+/// Loads, starts and prunes side by side: whoever holds a lease, or has an image or a container, finds all of it.
+#[test]
+fn prune_takes_nothing_from_those_who_load_and_start_meanwhile() {
+    let fixture = Fixture::new();
+    let store = fixture.store();
+    let done = std::sync::atomic::AtomicBool::new(false);
+    let load_and_start = |thread: usize| {
+        for round in 0..8 {
+            let layers = ["shared".to_owned(), format!("own-{thread}-{round}")];
+            let diffs = layers.iter().map(|text| DiffId::from(Digest::of(text.as_bytes()))).collect::<Vec<_>>();
+            let chains = ChainId::chains(&diffs);
+            let lease = store.lease();
+            layers.iter().for_each(|layer| lease.pin_blob(&Digest::of(layer.as_bytes())));
+            chains.iter().for_each(|chain| lease.pin_layer(chain));
+            let texts: Vec<&str> = layers.iter().map(String::as_str).collect();
+            let reference = format!("image-{thread}");
+            // The manifest and the configuration are pinned by their content, which is known before they are written.
+            fixture.documents(&texts).iter().for_each(|text| lease.pin_blob(&Digest::of(text.as_bytes())));
+            assert_eq!(fixture.put_image(&reference, &texts), chains);
+            drop(lease);
+            for layer in &layers {
+                assert!(store.blob(&Digest::of(layer.as_bytes())).unwrap().is_some(), "{layer}");
+            }
+            let key = format!("container-{thread}");
+            let container = store.prepare(&Space::lamina(), &key, &chains[1].to_string(), Labels::new()).unwrap();
+            store.remove_image(&reference).unwrap();
+            assert!(store.lowers(&container).unwrap().iter().all(|layer| layer.is_dir()));
+            store.remove(&Space::lamina(), &key).unwrap();
+        }
+    };
+    std::thread::scope(|scope| {
+        let pruner = scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                // An image may be replaced or forgotten between the listing and the look at its manifest.
+                store.prune().unwrap();
+            }
+        });
+        let threads: Vec<_> = (0..3).map(|thread| scope.spawn(move || load_and_start(thread))).collect();
+        let outcomes: Vec<_> = threads.into_iter().map(|thread| thread.join()).collect();
+        done.store(true, Ordering::Relaxed);
+        pruner.join().unwrap();
+        assert!(outcomes.iter().all(Result::is_ok));
+    });
+    store.prune().unwrap();
+    assert_eq!((store.fsck().unwrap().len(), fixture.directories(), store.blobs().unwrap().len()), (0, 0, 0));
 }
 
 #[test]
