@@ -183,6 +183,7 @@ impl Snapshotter {
         }
     }
 
+    /// The queue holds no more than one entry for each snapshot: a commit happens once, and a question sets when the next is due.
     fn count_later(&self, snapshot: u64) {
         if self.counter.send(snapshot).is_err() {
             tracing::error!("the counting thread is gone: what layers take is not known any more");

@@ -1,8 +1,9 @@
 //! A running `lamina-snapshotter serve`, and a client of its socket. Owns starting, killing and clearing up. Invariant: after drop no
 //! process, mount or directory of its store is left.
 
-use std::fs::File;
+use std::fs::{File, Permissions};
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::{UnixDatagram, UnixListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -33,6 +34,8 @@ pub struct Daemon {
     child: Option<Child>,
     /// Opened by us and passed on, as systemd does.
     listener: Option<UnixListener>,
+    /// Run as this user and group instead of root.
+    user: Option<u32>,
     runtime: Runtime,
 }
 
@@ -44,10 +47,22 @@ impl Daemon {
         Daemon::start_at(home, root)
     }
 
+    /// As a user without any privilege, in a directory of theirs.
+    pub fn start_as(user: u32) -> Daemon {
+        let home = tempfile::Builder::new().prefix("lamina-snapshotter-").tempdir().expect("temporary directory");
+        std::os::unix::fs::chown(home.path(), Some(user), Some(user)).expect("chown");
+        let root = home.path().join("store");
+        Daemon::begin(home, root, Some(user))
+    }
+
     /// On a store at `root`.
     pub fn start_at(home: TempDir, root: PathBuf) -> Daemon {
+        Daemon::begin(home, root, None)
+    }
+
+    fn begin(home: TempDir, root: PathBuf, user: Option<u32>) -> Daemon {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
-        let mut daemon = Daemon { home, root, child: None, listener: None, runtime: runtime.expect("tokio") };
+        let mut daemon = Daemon { home, root, child: None, listener: None, user, runtime: runtime.expect("tokio") };
         daemon.restart();
         daemon
     }
@@ -71,7 +86,16 @@ impl Daemon {
 
     /// The command, ready to be run.
     pub fn command(&self, verb: &str) -> Command {
-        let mut command = Command::new(lamina::snapshotter_binary());
+        let mut command = match self.user {
+            None => Command::new(lamina::snapshotter_binary()),
+            Some(user) => {
+                let id = user.to_string();
+                let mut command = Command::new("setpriv");
+                command.args(["--reuid", &id, "--regid", &id, "--clear-groups", "--inh-caps=-all"]);
+                command.arg(lamina::snapshotter_binary());
+                command
+            }
+        };
         command.arg(verb).arg("--root").arg(&self.root);
         command
     }
@@ -82,6 +106,7 @@ impl Daemon {
         let ready = self.home.path().join("ready");
         drop(std::fs::remove_file(&ready));
         let manager = UnixDatagram::bind(&ready).expect("bind");
+        std::fs::set_permissions(&ready, Permissions::from_mode(0o777)).expect("chmod");
         manager.set_read_timeout(Some(READY_TIMEOUT)).expect("timeout");
         let log = File::options().create(true).append(true).open(self.home.path().join("log")).expect("log");
         let mut command = self.command("serve");

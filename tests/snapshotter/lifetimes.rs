@@ -299,6 +299,49 @@ fn store_is_closed_to_others() {
 }
 
 #[test]
+fn user_without_privilege_has_a_store_and_mounts() {
+    needs!(daemon::missing(), machine::program("fusermount3"), machine::program("setpriv"));
+    // fusermount3 asks for the name of the user: nobody has one.
+    const USER: u32 = 65_534;
+    let mut daemon = Daemon::start_as(USER);
+    let mut client = daemon.client(PLUGIN);
+    client.base("base");
+    let mounted = source(&client.prepare("container", "base").unwrap());
+    let as_user = |script: &str| {
+        let output = machine::shell_as(USER, &format!("cd {}; {script}", mounted.display()));
+        assert!(output.status.success(), "{script}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    assert_eq!(as_user("cat base; echo own >own"), "base");
+    daemon.kill();
+    daemon.restart();
+    let mut client = daemon.client(PLUGIN);
+    assert_eq!(source(&client.mounts("container").unwrap()), mounted);
+    assert_eq!(as_user("cat own; rm base; ls"), "own\nown\n");
+    client.commit("image", "container").unwrap();
+    daemon.remove_all(PLUGIN);
+    daemon.assert_empty();
+}
+
+#[test]
+fn usage_of_an_active_snapshot_follows_what_is_written() {
+    needs!(daemon::missing());
+    let daemon = Daemon::start();
+    let mut client = daemon.client(PLUGIN);
+    client.base("base");
+    let mounted = source(&client.prepare("container", "base").unwrap());
+    fs::write(mounted.join("own"), vec![1; 1 << 20]).unwrap();
+    // Nobody has counted yet. The question has it counted, and one of the next is told.
+    assert_eq!(client.usage("container").unwrap().size, 0);
+    while client.usage("container").unwrap().size < 1 << 20 {
+        std::thread::yield_now();
+    }
+    assert_eq!(client.usage("container").unwrap().inodes, 2);
+    daemon.remove_all(PLUGIN);
+    daemon.assert_empty();
+}
+
+#[test]
 fn usage_of_a_committed_snapshot_is_exact_and_its_own() {
     needs!(daemon::missing());
     let daemon = Daemon::start();

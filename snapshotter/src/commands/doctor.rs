@@ -57,10 +57,10 @@ fn release() -> Option<(u32, u32)> {
 
 fn kernel() -> Finding {
     match release() {
-        Some((major, minor)) if (major, minor) >= (5, 15) => Good(format!("Linux {major}.{minor}")),
-        Some((major, minor)) => {
-            Lacking(format!("Linux {major}.{minor} is older than 5.15, with which nothing is tested"))
-        }
+        Some((major, minor)) if (major, minor) >= (4, 18) => Good(format!("Linux {major}.{minor}")),
+        Some((major, minor)) => Lacking(format!(
+            "Linux {major}.{minor}: before 4.18 user namespaces cannot mount FUSE; only root can use Lamina"
+        )),
         None => Bad("/proc/sys/kernel/osrelease cannot be read: mount /proc".into()),
     }
 }
@@ -132,17 +132,15 @@ fn user_namespaces() -> Finding {
 
 fn passthrough() -> Finding {
     match release() {
-        Some(release) if release >= (6, 9) => {
-            Good("the kernel can read and write past the server; lamina-fs does not use it yet".into())
-        }
+        Some(release) if release >= (6, 9) => Good("the kernel can read and write past the server".into()),
         _ => Lacking("needs Linux 6.9".into()),
     }
 }
 
 fn fuse_uring() -> Finding {
     match fs::read_to_string("/sys/module/fuse/parameters/enable_uring") {
-        Ok(text) if text.trim() == "Y" => Good("switched on; lamina-fs does not use it yet".into()),
-        Ok(_) => Lacking("the module has it, switched off (enable_uring); lamina-fs does not use it yet".into()),
+        Ok(text) if text.trim() == "Y" => Good("switched on".into()),
+        Ok(_) => Lacking("the module has it, switched off (enable_uring)".into()),
         Err(_) => Lacking("this kernel's module fuse does not have it".into()),
     }
 }
