@@ -149,6 +149,8 @@ fn cgroups() -> Finding {
     match fs::read_to_string("/sys/fs/cgroup/cgroup.controllers") {
         Ok(text) if text.contains("memory") => Good(format!("version 2 with {}", text.trim())),
         Ok(text) => Lacking(format!("version 2 with \"{}\" only: containers cannot be limited in memory", text.trim())),
-        Err(_) => Lacking("version 2 is not mounted at /sys/fs/cgroup: containers cannot be limited".into()),
+        Err(_) => Lacking(
+            "version 2 is not mounted at /sys/fs/cgroup: only what still knows version 1 can limit containers".into(),
+        ),
     }
 }
