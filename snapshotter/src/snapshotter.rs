@@ -41,7 +41,7 @@ struct Count {
 }
 
 impl Snapshotter {
-    /// On an open store. Finds the servers of an earlier life, and counts in a thread of its own what was committed uncounted.
+    /// On an open store. Finds the servers of an earlier life, and settles in a thread of its own what was committed and not yet settled.
     ///
     /// # Errors
     /// [`Error::Io`], [`Error::Metadata`].
@@ -54,8 +54,14 @@ impl Snapshotter {
         let worker = snapshotter.clone();
         let thread = std::thread::Builder::new().name("count".into()).spawn(move || worker.count_all(&jobs));
         thread.map_err(Error::io("start a thread for", snapshotter.store.dirs().root()))?;
-        for snapshot in snapshots.iter().filter(|snapshot| snapshot.usage.is_none()) {
-            snapshotter.count_later(snapshot.id);
+        for snapshot in snapshots.iter().filter(|snapshot| snapshot.unsynced.is_some()) {
+            match snapshot.is_doubtful()? {
+                false => snapshotter.count_later(snapshot.id),
+                true => tracing::warn!(
+                    snapshot = snapshot.key,
+                    "the machine went down before its files were on disk, some may be missing or cut"
+                ),
+            }
         }
         Ok(snapshotter)
     }
@@ -169,7 +175,7 @@ impl Snapshotter {
         match (snapshot.kind, snapshot.usage) {
             (Kind::View, _) => Ok(Usage::default()),
             (Kind::Committed, Some(usage)) => Ok(usage),
-            (Kind::Committed, None) => self.count(&snapshot),
+            (Kind::Committed, None) => usage::count(&self.store.dirs().layer(snapshot.content)),
             (Kind::Active, _) => {
                 let mut counts = self.counts.lock();
                 let count = counts.get(&snapshot.id).copied();
@@ -193,8 +199,10 @@ impl Snapshotter {
     fn count_all(&self, jobs: &Receiver<u64>) {
         for id in jobs {
             let counted = self.store.by_id(id).and_then(|snapshot| match snapshot {
-                Some(snapshot) if snapshot.kind == Kind::Active || snapshot.usage.is_none() => {
-                    self.count(&snapshot).map(drop)
+                Some(snapshot) if snapshot.kind == Kind::Active => self.count(&snapshot),
+                Some(snapshot) if snapshot.unsynced.is_some() => {
+                    self.counts.lock().remove(&id);
+                    self.store.settle(snapshot.content)
                 }
                 _ => Ok(()),
             });
@@ -204,17 +212,12 @@ impl Snapshotter {
         }
     }
 
-    fn count(&self, snapshot: &Snapshot) -> Result<Usage> {
+    fn count(&self, snapshot: &Snapshot) -> Result<()> {
         let begun = Instant::now();
         let usage = usage::count(&self.store.dirs().layer(snapshot.content))?;
-        if snapshot.kind == Kind::Committed {
-            self.counts.lock().remove(&snapshot.id);
-            self.store.set_usage(snapshot.content, usage)?;
-        } else {
-            let age = COUNT_AGE_MIN.max(begun.elapsed() * COUNT_AGE_FACTOR);
-            self.counts.lock().insert(snapshot.id, Count { usage, due: Instant::now() + age });
-        }
-        Ok(usage)
+        let age = COUNT_AGE_MIN.max(begun.elapsed() * COUNT_AGE_FACTOR);
+        self.counts.lock().insert(snapshot.id, Count { usage, due: Instant::now() + age });
+        Ok(())
     }
 }
 

@@ -2,7 +2,7 @@
 //! process, mount or directory of its store is left.
 
 use std::fs::{File, Permissions};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::{UnixDatagram, UnixListener};
 use std::path::{Path, PathBuf};
@@ -12,8 +12,10 @@ use std::time::Duration;
 use lamina_snapshotter::service::proto::services::snapshots::v1::{self as api, snapshots_client::SnapshotsClient};
 use lamina_snapshotter::service::proto::types::Mount;
 use nix::mount::{MntFlags, umount2};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use rustix::process::PidfdFlags;
 use support::{lamina, machine};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
@@ -329,6 +331,17 @@ impl Client<'_> {
         std::fs::write(source(&mounts).join(name), name).expect("write");
         self.commit(name, &key).expect("commit");
     }
+}
+
+/// Kills a server, and waits until it is gone: until then it answers, and is rightly taken for alive.
+pub fn kill_server(pid: i32) {
+    let pid = rustix::process::Pid::from_raw(pid).expect("a process");
+    // It may be ending by itself.
+    let Ok(server) = rustix::process::pidfd_open(pid, PidfdFlags::empty()) else { return };
+    let killed = rustix::process::pidfd_send_signal(&server, rustix::process::Signal::KILL);
+    assert!(matches!(killed, Ok(()) | Err(rustix::io::Errno::SRCH)), "{killed:?}");
+    let mut wait = [PollFd::new(server.as_fd(), PollFlags::POLLIN)];
+    assert_eq!(poll(&mut wait, PollTimeout::from(60_000_u16)), Ok(1));
 }
 
 /// Where the answer of Prepare, View or Mounts is, which must be one bind.

@@ -6,12 +6,10 @@ use std::os::unix::fs::MetadataExt as _;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use lamina_snapshotter::digest::{ChainId, DiffId, Digest};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 use support::{lamina, machine, needs};
 use tonic::Code;
 
-use crate::daemon::{self, Daemon, PLUGIN, code, source};
+use crate::daemon::{self, Daemon, PLUGIN, code, kill_server, source};
 
 #[test]
 fn killed_daemon_finds_its_servers_again() {
@@ -88,7 +86,7 @@ fn killed_server_is_replaced_and_nothing_written_is_lost() {
     client.base("base");
     let mounted = source(&client.prepare("container", "base").unwrap());
     fs::write(mounted.join("own"), "kept").unwrap();
-    kill(Pid::from_raw(daemon.servers()[0]), Signal::SIGKILL).unwrap();
+    kill_server(daemon.servers()[0]);
     let again = source(&client.mounts("container").unwrap());
     assert_eq!(fs::read_to_string(again.join("own")).unwrap(), "kept");
     assert_eq!(fs::read_to_string(again.join("base")).unwrap(), "base");
@@ -107,9 +105,7 @@ fn mounts_come_back_after_a_reboot() {
     fs::write(mounted.join("own"), "kept").unwrap();
     daemon.kill();
     nix::mount::umount2(&mounted, nix::mount::MntFlags::MNT_DETACH).unwrap();
-    for server in daemon.servers() {
-        kill(Pid::from_raw(server), Signal::SIGKILL).unwrap();
-    }
+    daemon.servers().into_iter().for_each(kill_server);
     // The server's number belongs to somebody else now: to this very process, which must survive.
     let note = mounted.with_file_name("server");
     let mut noted: serde_json::Value = serde_json::from_slice(&fs::read(&note).unwrap()).unwrap();

@@ -4,6 +4,7 @@
 //! belong to another one by now.
 
 use crate::error::{Error, Result};
+use crate::store::boot;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use rustix::process::{Pid, PidfdFlags, Signal};
 use serde::{Deserialize, Serialize};
@@ -72,11 +73,6 @@ impl Process {
         let mut wait = [PollFd::new(self.descriptor.as_fd(), PollFlags::POLLIN)];
         while !matches!(poll(&mut wait, PollTimeout::NONE), Ok(1)) {}
     }
-}
-
-fn boot() -> Result<String> {
-    let path = Path::new("/proc/sys/kernel/random/boot_id");
-    Ok(fs::read_to_string(path).map_err(Error::io("read", path))?.trim().to_owned())
 }
 
 /// Field 22; the name before it may hold anything, also parentheses.

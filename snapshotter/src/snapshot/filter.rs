@@ -228,6 +228,7 @@ mod tests {
             created: SystemTime::UNIX_EPOCH,
             updated: SystemTime::UNIX_EPOCH,
             usage: None,
+            unsynced: None,
             diff_id: None,
             chain_id: None,
         }

@@ -95,6 +95,10 @@ pub struct Snapshot {
     pub updated: SystemTime,
     /// What it takes; none while nobody has counted it since its commit.
     pub usage: Option<Usage>,
+    /// The boot (`/proc/sys/kernel/random/boot_id`) in which it was committed, until its files are known to be on disk. A power
+    /// failure before that may have cost some of them.
+    #[serde(default)]
+    pub unsynced: Option<String>,
     /// The layer's digest, where it is known.
     pub diff_id: Option<DiffId>,
     /// The digest of the layer and all below it, where it is known.

@@ -46,6 +46,13 @@ impl Store {
             if !layer.is_dir() {
                 damage.push(format!("snapshot {:?}: its layer {} is missing", snapshot.key, layer.display()));
             }
+            if snapshot.is_doubtful()? {
+                damage.push(format!(
+                    "snapshot {:?}: the machine went down before its files were on disk, some may be missing or cut; remove it, \
+                     and pull or build its image anew",
+                    snapshot.key
+                ));
+            }
             if snapshot.kind == Kind::Active && !dirs.work(snapshot.content).is_dir() {
                 damage.push(format!("snapshot {:?}: its work directory is missing", snapshot.key));
             }

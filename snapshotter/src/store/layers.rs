@@ -223,6 +223,7 @@ impl LayerStaging {
                 created: now,
                 updated: now,
                 usage: Some(usage),
+                unsynced: None,
                 diff_id: Some(diff_id),
                 chain_id: Some(self.chain),
             };

@@ -27,6 +27,7 @@ pub use layers::{Begin, LayerStaging};
 pub use leases::Lease;
 pub use lock::Hold;
 pub use prune::Pruned;
+pub(crate) use snapshots::boot;
 
 use crate::digest::{ChainId, Digest};
 use crate::error::{Error, Result};

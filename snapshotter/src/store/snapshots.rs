@@ -7,8 +7,9 @@ use super::Store;
 use super::metadata::Change;
 use crate::digest::ChainId;
 use crate::error::{Error, Result};
-use crate::snapshot::{Kind, Labels, Snapshot, Space, Usage, lifecycle};
-use std::path::PathBuf;
+use crate::snapshot::{Kind, Labels, Snapshot, Space, Usage, lifecycle, usage};
+use std::fs::File;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 impl Store {
@@ -56,6 +57,7 @@ impl Store {
                     created: now,
                     updated: now,
                     usage: Some(Usage::default()),
+                    unsynced: None,
                     diff_id: None,
                     chain_id: None,
                 };
@@ -92,6 +94,7 @@ impl Store {
         labels: Labels,
         chain_id: Option<ChainId>,
     ) -> Result<Snapshot> {
+        let boot = boot()?;
         self.metadata().write(|change| {
             let active = require(change.find(space, key)?, key)?;
             lifecycle::may_commit(&active, parent)?;
@@ -106,6 +109,7 @@ impl Store {
                 created: now,
                 updated: now,
                 usage: None,
+                unsynced: Some(boot.clone()),
                 chain_id,
                 ..active.clone()
             };
@@ -207,15 +211,21 @@ impl Store {
         Ok(chain.iter().skip(1).map(|below| self.dirs().layer(below.content)).collect())
     }
 
-    /// Notes what the layer of every committed snapshot that shows `content` was found to take.
+    /// After a commit, and aside from whoever waits for it: brings the layer's files to the disk, and notes that and what they take
+    /// with every committed snapshot that shows `content`.
     ///
     /// # Errors
-    /// [`Error::Metadata`].
-    pub fn set_usage(&self, content: u64, usage: Usage) -> Result<()> {
+    /// [`Error::Io`], [`Error::Metadata`].
+    pub fn settle(&self, content: u64) -> Result<()> {
+        let path = self.dirs().layer(content);
+        let layer = File::open(&path).map_err(Error::io("open", &path))?;
+        rustix::fs::syncfs(&layer).map_err(Error::io("sync", &path))?;
+        let usage = usage::count(&path)?;
         self.metadata().write(|change| {
             for mut snapshot in change.with_content(content)? {
                 if snapshot.kind == Kind::Committed {
                     snapshot.usage = Some(usage);
+                    snapshot.unsynced = None;
                     change.put(&snapshot)?;
                 }
             }
@@ -228,6 +238,28 @@ impl Store {
         if let Err(error) = self.dirs().remove_content(content) {
             tracing::warn!(content, %error, "left for the next start");
         }
+    }
+}
+
+/// Which boot this is.
+///
+/// # Errors
+/// [`Error::Io`] without /proc.
+pub fn boot() -> Result<String> {
+    let path = Path::new("/proc/sys/kernel/random/boot_id");
+    Ok(std::fs::read_to_string(path).map_err(Error::io("read", path))?.trim().to_owned())
+}
+
+impl Snapshot {
+    /// Whether the machine went down before its files were known to be on disk.
+    ///
+    /// # Errors
+    /// [`Error::Io`] without /proc.
+    pub fn is_doubtful(&self) -> Result<bool> {
+        Ok(match &self.unsynced {
+            Some(committed) => *committed != boot()?,
+            None => false,
+        })
     }
 }
 

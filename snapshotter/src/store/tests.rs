@@ -383,6 +383,22 @@ fn fsck_is_silent_on_a_whole_store_and_names_each_damage() {
 }
 
 #[test]
+fn layer_whose_files_a_power_failure_may_have_cost_is_named() {
+    let fixture = Fixture::new();
+    let store = fixture.store();
+    store.prepare(&space(), "k", "", Labels::new()).unwrap();
+    let committed = store.commit(&space(), "name", "k", "", Labels::new()).unwrap();
+    assert!(committed.unsynced.is_some() && committed.usage.is_none());
+    assert_eq!(store.fsck().unwrap(), Vec::<String>::new(), "the machine is still up");
+    let before = Snapshot { unsynced: Some("another boot".into()), ..committed };
+    store.metadata().write(|change| change.put(&before)).unwrap();
+    assert!(store.fsck().unwrap()[0].contains("went down"));
+    store.settle(before.content).unwrap();
+    let settled = store.stat(&space(), "name").unwrap();
+    assert!(settled.unsynced.is_none() && settled.usage.unwrap().inodes == 1);
+}
+
+#[test]
 fn records_read_back_as_they_were_written() {
     let snapshot = Snapshot {
         id: 1,
@@ -396,6 +412,7 @@ fn records_read_back_as_they_were_written() {
         created: SystemTime::now(),
         updated: SystemTime::UNIX_EPOCH,
         usage: Some(Usage { size: u64::MAX, inodes: 0 }),
+        unsynced: Some("boot".into()),
         diff_id: Some(Digest::of(b"").into()),
         chain_id: None,
     };
