@@ -12,7 +12,7 @@ use support::{LaminaMount, Layers, Tree, file, machine, needs, skip};
 
 /// (source, filesystem type, options of the superblock) of a mount.
 fn mount_line(path: &Path) -> Option<(String, String, String)> {
-    let table = fs::read_to_string("/proc/self/mounts").unwrap();
+    let table = fs::read_to_string("/proc/thread-self/mounts").unwrap();
     table
         .lines()
         .map(|line| line.split(' ').collect::<Vec<_>>())

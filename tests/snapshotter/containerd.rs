@@ -122,7 +122,7 @@ impl Drop for Containerd {
                 eprintln!("shim {shim} was gone: {errno}");
             }
         }
-        let table = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+        let table = fs::read_to_string("/proc/thread-self/mountinfo").unwrap_or_default();
         let mut points: Vec<&str> = table.lines().filter_map(|line| line.split(' ').nth(4)).collect();
         points.retain(|point| Path::new(point).starts_with(&self.home));
         for point in points.iter().rev() {

@@ -173,7 +173,7 @@ impl Daemon {
 
     /// What is mounted below the store.
     pub fn mountpoints(&self) -> Vec<PathBuf> {
-        let table = std::fs::read_to_string("/proc/self/mountinfo").expect("mountinfo");
+        let table = std::fs::read_to_string("/proc/thread-self/mountinfo").expect("mountinfo");
         let points = table.lines().filter_map(|line| line.split(' ').nth(4)).map(PathBuf::from);
         points.filter(|point| point.starts_with(self.root.join("mounts"))).collect()
     }

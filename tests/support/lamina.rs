@@ -284,10 +284,10 @@ pub fn find_server(mountpoint: &Path) -> Option<Pid> {
     pids.filter(serves).find_map(Pid::from_raw)
 }
 
-/// Waits until something is mounted at `path`: the kernel wakes readers of /proc/self/mountinfo at each change, see proc(5).
+/// Waits until something is mounted at `path`: the kernel wakes readers of /proc/thread-self/mountinfo at each change, see proc(5).
 pub fn wait_until_mounted(path: &Path) {
     let wanted = format!(" {} ", path.display());
-    let mut table = File::open("/proc/self/mountinfo").expect("mountinfo");
+    let mut table = File::open("/proc/thread-self/mountinfo").expect("mountinfo");
     loop {
         let mut text = String::new();
         table.rewind().and_then(|()| table.read_to_string(&mut text)).expect("read mountinfo");
