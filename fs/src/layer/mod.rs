@@ -2,6 +2,8 @@
 //!
 //! Invariant: only `Upper` has verbs that change a layer.
 
+mod apply;
+mod archive;
 mod lower;
 mod overlap;
 mod override_stat;
@@ -10,6 +12,12 @@ mod upper;
 mod whiteout;
 mod work;
 
+pub use crate::sys::stat::Timestamp;
+pub use apply::{Applied, ApplyError, ApplyOptions, LAYER_BYTES_MAX, LAYER_INODES_MAX, Limits, Usage, apply, inherit};
+pub use archive::{
+    Archive, ArchiveError, ArchiveWriter, Attributes as ArchiveAttributes, Entry as ArchiveEntry, Fault,
+    Kind as ArchiveKind, Name, Piece,
+};
 pub use lower::{DirMarks, Entry, Layer, LayerId};
 pub use override_stat::{Overridden, OverrideStat, is_override_xattr, show_security, store_security};
 pub use setup::SetupError;
