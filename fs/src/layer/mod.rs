@@ -4,6 +4,7 @@
 
 mod apply;
 mod archive;
+mod blob;
 mod lower;
 mod overlap;
 mod override_stat;
@@ -17,6 +18,10 @@ pub use apply::{Applied, ApplyError, ApplyOptions, LAYER_BYTES_MAX, LAYER_INODES
 pub use archive::{
     Archive, ArchiveError, ArchiveWriter, Attributes as ArchiveAttributes, Entry as ArchiveEntry, Fault,
     Kind as ArchiveKind, Name, Piece,
+};
+pub use blob::{
+    Blob, BlobDigests, Compression, EXPANSION_BYTES_MAX, EXPANSION_FREE_BYTES, EXPANSION_RATIO_MAX, Expansion,
+    read_blob,
 };
 pub use lower::{DirMarks, Entry, Layer, LayerId};
 pub use override_stat::{Overridden, OverrideStat, is_override_xattr, show_security, store_security};
