@@ -5,6 +5,7 @@
 mod apply;
 mod archive;
 mod blob;
+mod diff;
 mod lower;
 mod overlap;
 mod override_stat;
@@ -23,6 +24,7 @@ pub use blob::{
     Blob, BlobDigests, Compression, EXPANSION_BYTES_MAX, EXPANSION_FREE_BYTES, EXPANSION_RATIO_MAX, Expansion,
     read_blob,
 };
+pub use diff::{DiffError, Diffed, diff};
 pub use lower::{DirMarks, Entry, Layer, LayerId};
 pub use override_stat::{Overridden, OverrideStat, is_override_xattr, show_security, store_security};
 pub use setup::SetupError;
