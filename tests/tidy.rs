@@ -46,6 +46,19 @@ fn tonic_stays_in_service() {
 }
 
 #[test]
+fn packages_point_downwards() {
+    let mut found = Vec::new();
+    for (dir, above) in
+        [("fs/src/", &["lamina_snapshotter", "lamina_runtime"][..]), ("snapshotter/src/", &["lamina_runtime"])]
+    {
+        for source in sources().iter().filter(|source| source.path.starts_with(dir)) {
+            found.extend(above.iter().flat_map(|package| word_lines(source, package)));
+        }
+    }
+    report(found, "the order is runtime > snapshotter > fs: move the item down, or pass it in");
+}
+
+#[test]
 fn imports_point_rightwards() {
     let mut found = Vec::new();
     for source in sources() {

@@ -1,0 +1,252 @@
+//! Layers of images: committed snapshots of Lamina's own space, named by their chain.
+//!
+//! Owns how a layer arrives. Must not know tar. Invariant: a chain is recorded once its directory is whole; two threads never
+//! unpack one chain.
+
+use super::Store;
+use super::metadata::Change;
+use crate::digest::{ChainId, DiffId};
+use crate::error::{Error, Result};
+use crate::snapshot::{Kind, Labels, Snapshot, Space, Usage};
+use std::path::PathBuf;
+use std::time::SystemTime;
+
+/// What [`Store::begin_layer`] found.
+#[derive(Debug)]
+pub enum Begin {
+    /// The chain is there already.
+    Present(Snapshot),
+    /// It is yours to unpack.
+    Staging(LayerStaging),
+}
+
+impl Store {
+    /// The layer on top of that chain, if Lamina's own space has it.
+    ///
+    /// # Errors
+    /// [`Error::Metadata`].
+    pub fn layer(&self, chain: &ChainId) -> Result<Option<Snapshot>> {
+        self.metadata().read(|view| view.find(&Space::lamina(), &chain.to_string()))
+    }
+
+    /// Begins to unpack the layer on top of `chain`, whose parent is `parent`. Waits while another thread unpacks it. The
+    /// parent need not be there before [`LayerStaging::commit`], so that the layers of an image can be unpacked side by side.
+    ///
+    /// # Errors
+    /// [`Error::Io`], [`Error::Metadata`].
+    pub fn begin_layer(&self, chain: ChainId, parent: Option<&ChainId>) -> Result<Begin> {
+        self.shared.layers_under_way.take(chain);
+        let begun = self.layer(&chain).and_then(|present| match present {
+            Some(layer) => Ok(Begin::Present(layer)),
+            None => self.adopt_or_stage(chain, parent.copied()),
+        });
+        if !matches!(begun, Ok(Begin::Staging(_))) {
+            self.shared.layers_under_way.free(&chain);
+        }
+        begun
+    }
+
+    fn adopt_or_stage(&self, chain: ChainId, parent: Option<ChainId>) -> Result<Begin> {
+        if let Some(layer) = self.adopt_chain(&Space::lamina(), &chain.to_string(), parent, &chain, Labels::new())? {
+            return Ok(Begin::Present(layer));
+        }
+        let id = self.new_id();
+        if let Err(error) = self.dirs().make_content(id, false) {
+            self.discard(id);
+            return Err(error);
+        }
+        Ok(Begin::Staging(LayerStaging { store: self.clone(), id, chain, parent, published: false }))
+    }
+
+    /// If another space has unpacked `chain`, shows its layer in this one too: nothing is copied.
+    fn adopt_chain(
+        &self,
+        space: &Space,
+        name: &str,
+        parent: Option<ChainId>,
+        chain: &ChainId,
+        labels: Labels,
+    ) -> Result<Option<Snapshot>> {
+        let nothing = self.metadata().read(|view| Ok(view.with_chain(&chain.to_string())?.is_empty()))?;
+        if nothing {
+            return Ok(None);
+        }
+        let id = self.new_id();
+        self.metadata().write(|change| {
+            let Some(found) = change.with_chain(&chain.to_string())?.into_iter().next() else { return Ok(None) };
+            let below = match &parent {
+                None => None,
+                Some(parent) => match change.find(space, &parent.to_string())? {
+                    Some(below) => Some(below),
+                    // Adopted one by one from the bottom: a gap means that this one must be unpacked.
+                    None => return Ok(None),
+                },
+            };
+            let alias = alias(found, id, space, name, below, labels);
+            change.insert(&alias)?;
+            Ok(Some(alias))
+        })
+    }
+
+    /// Whether a chain that containerd asks for can be shown to it without a download: if any space has it, on a parent of
+    /// the same chain, a committed snapshot of that `name` is made on `parent` and answered.
+    ///
+    /// # Errors
+    /// [`Error::Metadata`].
+    pub fn adopt(
+        &self,
+        space: &Space,
+        name: &str,
+        parent: &str,
+        chain: &ChainId,
+        labels: Labels,
+    ) -> Result<Option<Snapshot>> {
+        let nothing = self.metadata().read(|view| Ok(view.with_chain(&chain.to_string())?.is_empty()))?;
+        if nothing {
+            return Ok(None);
+        }
+        let id = self.new_id();
+        self.metadata().write(|change| adopt(change, id, space, name, parent, chain, labels))
+    }
+}
+
+fn adopt(
+    change: &Change,
+    id: u64,
+    space: &Space,
+    name: &str,
+    parent: &str,
+    chain: &ChainId,
+    labels: Labels,
+) -> Result<Option<Snapshot>> {
+    let below = match parent {
+        "" => None,
+        key => match change.find(space, key)? {
+            Some(below) if below.kind == Kind::Committed => Some(below),
+            _ => return Ok(None),
+        },
+    };
+    let below_chain = below.as_ref().and_then(|below| below.chain_id);
+    for found in change.with_chain(&chain.to_string())? {
+        let own_below = match found.parent {
+            Some(id) => change.snapshot(id)?.chain_id,
+            None => None,
+        };
+        if found.parent.is_some() != below.is_some() || own_below != below_chain {
+            continue;
+        }
+        if let Some(taken) = change.find(space, name)? {
+            return Ok((taken.chain_id == Some(*chain)).then_some(taken));
+        }
+        let alias = alias(found, id, space, name, below, labels);
+        change.insert(&alias)?;
+        return Ok(Some(alias));
+    }
+    Ok(None)
+}
+
+fn alias(found: Snapshot, id: u64, space: &Space, name: &str, below: Option<Snapshot>, labels: Labels) -> Snapshot {
+    let now = SystemTime::now();
+    Snapshot {
+        id,
+        space: space.clone(),
+        key: name.to_owned(),
+        parent: below.as_ref().map(|below| below.id),
+        parent_key: below.map_or(String::new(), |below| below.key),
+        labels,
+        created: now,
+        updated: now,
+        ..found
+    }
+}
+
+/// A layer on its way in. Dropped without [`LayerStaging::commit`] it leaves nothing.
+#[derive(Debug)]
+pub struct LayerStaging {
+    store: Store,
+    id: u64,
+    chain: ChainId,
+    parent: Option<ChainId>,
+    published: bool,
+}
+
+impl LayerStaging {
+    /// The empty directory to unpack into. It does not move at the commit.
+    pub fn path(&self) -> PathBuf {
+        self.store.dirs().layer(self.id)
+    }
+
+    /// Where the index of the chain may be written, at any time before the commit.
+    pub fn index_path(&self) -> PathBuf {
+        self.store.dirs().index(self.id)
+    }
+
+    /// The layers below, topmost first.
+    ///
+    /// # Errors
+    /// [`Error::NoLayer`] while the parent is not committed.
+    pub fn lowers(&self) -> Result<Vec<PathBuf>> {
+        let Some(parent) = self.parent else { return Ok(Vec::new()) };
+        let Some(below) = self.store.layer(&parent)? else { return Err(Error::NoLayer { chain: parent.to_string() }) };
+        let mut lowers = vec![self.store.dirs().layer(below.content)];
+        lowers.extend(self.store.lowers(&below)?);
+        Ok(lowers)
+    }
+
+    /// Publishes the layer by one transaction; its files are on disk when it returns.
+    ///
+    /// # Errors
+    /// [`Error::WrongChain`], [`Error::NoLayer`] if the parent is not committed, [`Error::Io`]; then nothing is left.
+    pub fn commit(mut self, diff_id: DiffId, usage: Usage) -> Result<Snapshot> {
+        let expected = ChainId::of(self.parent.as_ref(), &diff_id);
+        if expected != self.chain {
+            return Err(Error::WrongChain {
+                chain: self.chain.to_string(),
+                diff: diff_id.to_string(),
+                expected: expected.to_string(),
+            });
+        }
+        let path = self.path();
+        let directory = std::fs::File::open(&path).map_err(Error::io("open", &path))?;
+        rustix::fs::syncfs(&directory).map_err(Error::io("sync", &path))?;
+        let layer = self.store.metadata().write(|change| {
+            let below = match &self.parent {
+                None => None,
+                Some(parent) => Some(
+                    change
+                        .find(&Space::lamina(), &parent.to_string())?
+                        .ok_or_else(|| Error::NoLayer { chain: parent.to_string() })?,
+                ),
+            };
+            let now = SystemTime::now();
+            let layer = Snapshot {
+                id: self.id,
+                content: self.id,
+                space: Space::lamina(),
+                key: self.chain.to_string(),
+                kind: Kind::Committed,
+                parent: below.as_ref().map(|below| below.id),
+                parent_key: below.map_or(String::new(), |below| below.key),
+                labels: Labels::new(),
+                created: now,
+                updated: now,
+                usage: Some(usage),
+                diff_id: Some(diff_id),
+                chain_id: Some(self.chain),
+            };
+            change.insert(&layer)?;
+            Ok(layer)
+        })?;
+        self.published = true;
+        Ok(layer)
+    }
+}
+
+impl Drop for LayerStaging {
+    fn drop(&mut self) {
+        if !self.published {
+            self.store.discard(self.id);
+        }
+        self.store.shared.layers_under_way.free(&self.chain);
+    }
+}

@@ -1,0 +1,214 @@
+//! Snapshots come, change and go.
+//!
+//! Owns the order of record and directory in each change. The rules are those of `snapshot::lifecycle`. Invariant: a refused
+//! change leaves tables and directories as they were.
+
+use super::Store;
+use super::metadata::Change;
+use crate::digest::ChainId;
+use crate::error::{Error, Result};
+use crate::snapshot::{Kind, Labels, Snapshot, Space, Usage, lifecycle};
+use std::path::PathBuf;
+use std::time::SystemTime;
+
+impl Store {
+    /// Makes a snapshot to write to, on top of a committed one; `parent` is empty for none.
+    ///
+    /// # Errors
+    /// [`Error::SnapshotExists`], [`Error::NoParent`], [`Error::ParentNotCommitted`], [`Error::EmptyKey`].
+    pub fn prepare(&self, space: &Space, key: &str, parent: &str, labels: Labels) -> Result<Snapshot> {
+        self.create(space, key, parent, labels, Kind::Active)
+    }
+
+    /// Makes a snapshot to look at.
+    ///
+    /// # Errors
+    /// As [`Store::prepare`].
+    pub fn view(&self, space: &Space, key: &str, parent: &str, labels: Labels) -> Result<Snapshot> {
+        self.create(space, key, parent, labels, Kind::View)
+    }
+
+    fn create(&self, space: &Space, key: &str, parent: &str, labels: Labels, kind: Kind) -> Result<Snapshot> {
+        // A refusal must not cost directories; the transaction asks once more.
+        let check = |existing: Option<Snapshot>, below: Option<Snapshot>| {
+            lifecycle::may_create(key, existing.as_ref())?;
+            match below {
+                None if parent.is_empty() => Ok(None),
+                None => Err(Error::NoParent { key: parent.to_owned() }),
+                Some(below) => lifecycle::may_be_parent(&below).map(|()| Some(below)),
+            }
+        };
+        self.metadata().read(|view| check(view.find(space, key)?, view.find(space, parent)?))?;
+        let id = self.new_id();
+        let made = self.dirs().make_content(id, kind == Kind::Active).and_then(|()| {
+            self.metadata().write(|change| {
+                let below = check(change.find(space, key)?, change.find(space, parent)?)?;
+                let now = SystemTime::now();
+                let snapshot = Snapshot {
+                    id,
+                    content: id,
+                    space: space.clone(),
+                    key: key.to_owned(),
+                    kind,
+                    parent: below.map(|below| below.id),
+                    parent_key: parent.to_owned(),
+                    labels,
+                    created: now,
+                    updated: now,
+                    usage: Some(Usage::default()),
+                    diff_id: None,
+                    chain_id: None,
+                };
+                change.insert(&snapshot)?;
+                Ok(snapshot)
+            })
+        });
+        if made.is_err() {
+            self.discard(id);
+        }
+        made
+    }
+
+    /// Turns an active snapshot into a committed one called `name`, with these labels and no others. Its usage is counted
+    /// later. `parent` is what the caller believes it stands on, empty for no belief.
+    ///
+    /// # Errors
+    /// [`Error::NoSnapshot`], [`Error::NotActive`], [`Error::OtherParent`], [`Error::SnapshotExists`]; the active snapshot is
+    /// then whole as before.
+    pub fn commit(&self, space: &Space, name: &str, key: &str, parent: &str, labels: Labels) -> Result<Snapshot> {
+        self.commit_as(space, name, key, parent, labels, None)
+    }
+
+    /// As [`Store::commit`], for a layer of an image whose chain the caller vouches for.
+    ///
+    /// # Errors
+    /// As [`Store::commit`].
+    pub fn commit_as(
+        &self,
+        space: &Space,
+        name: &str,
+        key: &str,
+        parent: &str,
+        labels: Labels,
+        chain_id: Option<ChainId>,
+    ) -> Result<Snapshot> {
+        self.metadata().write(|change| {
+            let active = require(change.find(space, key)?, key)?;
+            lifecycle::may_commit(&active, parent)?;
+            lifecycle::may_create(name, change.find(space, name)?.as_ref())?;
+            let now = SystemTime::now();
+            let committed = Snapshot {
+                key: name.to_owned(),
+                kind: Kind::Committed,
+                labels,
+                created: now,
+                updated: now,
+                usage: None,
+                chain_id,
+                ..active.clone()
+            };
+            change.delete(&active)?;
+            change.insert(&committed)?;
+            Ok(committed)
+        })
+    }
+
+    /// Removes a snapshot, and its layer if no other snapshot shows it. Nothing may be mounted on it any more.
+    ///
+    /// # Errors
+    /// [`Error::NoSnapshot`], [`Error::HasChildren`].
+    pub fn remove(&self, space: &Space, key: &str) -> Result<()> {
+        let content = self.metadata().write(|change| {
+            let snapshot = require(change.find(space, key)?, key)?;
+            lifecycle::may_remove(&snapshot, change.has_children(snapshot.id)?)?;
+            delete(change, &snapshot)
+        })?;
+        if let Some(content) = content {
+            self.discard(content);
+        }
+        Ok(())
+    }
+
+    /// Whether [`Store::remove`] would be refused now.
+    ///
+    /// # Errors
+    /// As [`Store::remove`].
+    pub fn may_remove(&self, space: &Space, key: &str) -> Result<Snapshot> {
+        self.metadata().read(|view| {
+            let snapshot = require(view.find(space, key)?, key)?;
+            lifecycle::may_remove(&snapshot, view.has_children(snapshot.id)?)?;
+            Ok(snapshot)
+        })
+    }
+
+    /// What is known of a snapshot.
+    ///
+    /// # Errors
+    /// [`Error::NoSnapshot`].
+    pub fn stat(&self, space: &Space, key: &str) -> Result<Snapshot> {
+        self.metadata().read(|view| require(view.find(space, key)?, key))
+    }
+
+    /// Changes labels; see [`lifecycle::updated_labels`].
+    ///
+    /// # Errors
+    /// [`Error::NoSnapshot`], [`Error::ImmutableField`].
+    pub fn update(&self, space: &Space, key: &str, labels: &Labels, fields: &[String]) -> Result<Snapshot> {
+        self.metadata().write(|change| {
+            let mut snapshot = require(change.find(space, key)?, key)?;
+            snapshot.labels = lifecycle::updated_labels(&snapshot.labels, labels, fields)?;
+            snapshot.updated = SystemTime::now();
+            change.put(&snapshot)?;
+            Ok(snapshot)
+        })
+    }
+
+    /// All snapshots of a space, in the order of their making.
+    ///
+    /// # Errors
+    /// [`Error::Metadata`].
+    pub fn list(&self, space: &Space) -> Result<Vec<Snapshot>> {
+        self.metadata().read(|view| view.list(Some(space)))
+    }
+
+    /// The layers below a snapshot, topmost first; its own is not among them.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`].
+    pub fn lowers(&self, snapshot: &Snapshot) -> Result<Vec<PathBuf>> {
+        let chain = self.metadata().read(|view| view.chain_of(snapshot.clone()))?;
+        Ok(chain.iter().skip(1).map(|below| self.dirs().layer(below.content)).collect())
+    }
+
+    /// Notes what a snapshot was found to take. One that is gone meanwhile is no error.
+    ///
+    /// # Errors
+    /// [`Error::Metadata`].
+    pub fn set_usage(&self, id: u64, usage: Usage) -> Result<()> {
+        self.metadata().write(|change| match change.snapshot(id) {
+            Ok(mut snapshot) => {
+                snapshot.usage = Some(usage);
+                change.put(&snapshot)
+            }
+            Err(Error::Damaged { .. }) => Ok(()),
+            Err(error) => Err(error),
+        })
+    }
+
+    /// Deletes a directory whose record is gone, or never came. What cannot be deleted is an orphan for the next opening.
+    pub(super) fn discard(&self, content: u64) {
+        if let Err(error) = self.dirs().remove_content(content) {
+            tracing::warn!(content, %error, "left for the next start");
+        }
+    }
+}
+
+fn require(found: Option<Snapshot>, key: &str) -> Result<Snapshot> {
+    found.ok_or_else(|| Error::NoSnapshot { key: key.to_owned() })
+}
+
+/// Deletes the record; answers the content that nothing shows any more.
+pub(super) fn delete(change: &Change, snapshot: &Snapshot) -> Result<Option<u64>> {
+    change.delete(snapshot)?;
+    Ok((!change.is_content_used(snapshot.content)?).then_some(snapshot.content))
+}

@@ -1,0 +1,316 @@
+//! The store on a temporary directory: what it refuses, what it keeps over a restart, what two threads do to it.
+
+use super::*;
+use crate::digest::DiffId;
+use crate::error::ErrorKind;
+use crate::snapshot::{Kind, Labels, Snapshot, Space, Usage};
+use std::io::Write as _;
+use std::time::SystemTime;
+use tempfile::TempDir;
+
+struct Fixture {
+    home: TempDir,
+    store: Option<Store>,
+}
+
+impl Fixture {
+    fn new() -> Fixture {
+        let home = tempfile::tempdir().unwrap();
+        let store = Store::open(home.path()).unwrap();
+        Fixture { home, store: Some(store) }
+    }
+
+    fn store(&self) -> &Store {
+        self.store.as_ref().unwrap()
+    }
+
+    fn reopen(&mut self) {
+        self.store = None;
+        self.store = Some(Store::open(self.home.path()).unwrap());
+    }
+
+    /// How many directories of snapshots there are.
+    fn directories(&self) -> usize {
+        self.store().dirs().contents().unwrap().len()
+    }
+
+    fn put_blob(&self, bytes: &[u8]) -> Digest {
+        let digest = Digest::of(bytes);
+        if let BeginBlob::Staging(mut staging) = self.store().begin_blob(&digest, Some(bytes.len() as u64)).unwrap() {
+            staging.write_all(bytes).unwrap();
+            staging.commit().unwrap();
+        }
+        digest
+    }
+
+    fn put_layer(&self, text: &str, parent: Option<&ChainId>) -> ChainId {
+        let diff = DiffId::from(Digest::of(text.as_bytes()));
+        let chain = ChainId::of(parent, &diff);
+        if let Begin::Staging(staging) = self.store().begin_layer(chain, parent).unwrap() {
+            std::fs::write(staging.path().join(text), text).unwrap();
+            staging.commit(diff, Usage { size: 10, inodes: 2 }).unwrap();
+        }
+        chain
+    }
+
+    /// An image of these layers, bottom first.
+    fn put_image(&self, reference: &str, layers: &[&str]) -> Vec<ChainId> {
+        let mut chains: Vec<ChainId> = Vec::new();
+        for layer in layers {
+            chains.push(self.put_layer(layer, chains.last()));
+        }
+        let blobs: Vec<String> =
+            layers.iter().map(|layer| format!(r#"{{"digest":"{}"}}"#, self.put_blob(layer.as_bytes()))).collect();
+        let diffs: Vec<String> = layers.iter().map(|layer| format!("\"{}\"", Digest::of(layer.as_bytes()))).collect();
+        let config = format!(r#"{{"rootfs":{{"diff_ids":[{}]}}}}"#, diffs.join(","));
+        let config = self.put_blob(config.as_bytes());
+        let manifest = format!(r#"{{"config":{{"digest":"{config}"}},"layers":[{}]}}"#, blobs.join(","));
+        let manifest = self.put_blob(manifest.as_bytes());
+        let record = ImageRecord {
+            reference: reference.into(),
+            manifest,
+            media_type: "application/vnd.oci.image.manifest.v1+json".into(),
+            created: SystemTime::now(),
+        };
+        self.store().put_image(&record).unwrap();
+        chains
+    }
+}
+
+fn space() -> Space {
+    Space::containerd("lamina")
+}
+
+fn kind_of<T>(result: Result<T>) -> Option<ErrorKind> {
+    result.err().map(|error| error.kind())
+}
+
+#[test]
+fn what_was_answered_is_there_after_a_restart() {
+    let mut fixture = Fixture::new();
+    let labels = Labels::from([("a".into(), "b".into())]);
+    fixture.store().prepare(&space(), "ns/1/one key: any", "", labels.clone()).unwrap();
+    let committed = fixture.store().commit(&space(), "name", "ns/1/one key: any", "", labels).unwrap();
+    let above = fixture.store().prepare(&space(), "above", "name", Labels::new()).unwrap();
+    fixture.reopen();
+    assert_eq!(fixture.store().stat(&space(), "name").unwrap(), committed);
+    assert_eq!(fixture.store().stat(&space(), "above").unwrap(), above);
+    assert_eq!(kind_of(fixture.store().stat(&space(), "ns/1/one key: any")), Some(ErrorKind::NotFound));
+    assert_eq!(fixture.store().lowers(&above).unwrap(), [fixture.store().dirs().layer(committed.content)]);
+    assert_eq!(fixture.directories(), 2);
+}
+
+#[test]
+fn a_refused_change_changes_nothing() {
+    let fixture = Fixture::new();
+    let store = fixture.store();
+    let active = store.prepare(&space(), "k", "", Labels::new()).unwrap();
+    let create = |key: &str, parent: &str| kind_of(store.prepare(&space(), key, parent, Labels::new()));
+    assert_eq!(create("k", ""), Some(ErrorKind::AlreadyExists));
+    assert_eq!(create("other", "missing"), Some(ErrorKind::NotFound));
+    assert_eq!(create("other", "k"), Some(ErrorKind::InvalidArgument));
+    assert_eq!(kind_of(store.commit(&space(), "k", "k", "", Labels::new())), Some(ErrorKind::AlreadyExists));
+    assert_eq!(kind_of(store.commit(&space(), "n", "k", "p", Labels::new())), Some(ErrorKind::InvalidArgument));
+    assert_eq!(store.list(&space()).unwrap(), [active]);
+    assert_eq!(fixture.directories(), 1);
+}
+
+#[test]
+fn spaces_do_not_see_each_other() {
+    let fixture = Fixture::new();
+    fixture.store().prepare(&space(), "k", "", Labels::new()).unwrap();
+    fixture.store().prepare(&Space::containerd("other"), "k", "", Labels::new()).unwrap();
+    assert!(fixture.store().list(&Space::lamina()).unwrap().is_empty());
+    fixture.store().remove(&space(), "k").unwrap();
+    assert_eq!(fixture.store().list(&Space::containerd("other")).unwrap().len(), 1);
+    assert_eq!(fixture.directories(), 1);
+}
+
+#[test]
+fn a_parent_stays_while_it_has_children() {
+    let fixture = Fixture::new();
+    let store = fixture.store();
+    store.prepare(&space(), "k", "", Labels::new()).unwrap();
+    store.commit(&space(), "base", "k", "", Labels::new()).unwrap();
+    store.view(&space(), "v", "base", Labels::new()).unwrap();
+    assert_eq!(kind_of(store.remove(&space(), "base")), Some(ErrorKind::FailedPrecondition));
+    store.remove(&space(), "v").unwrap();
+    store.remove(&space(), "base").unwrap();
+    assert_eq!(fixture.directories(), 0);
+}
+
+#[test]
+fn orphans_of_a_crash_go_at_the_next_opening_and_numbers_are_not_used_twice() {
+    let mut fixture = Fixture::new();
+    let kept = fixture.store().prepare(&space(), "k", "", Labels::new()).unwrap();
+    let last = fixture.store().prepare(&space(), "last", "", Labels::new()).unwrap();
+    fixture.store().remove(&space(), "last").unwrap();
+    fixture.store().dirs().make_content(77, true).unwrap();
+    let partial = fixture.store().dirs().ingest().join("5");
+    std::fs::write(&partial, "half").unwrap();
+    fixture.reopen();
+    assert_eq!(fixture.store().dirs().contents().unwrap(), [kept.content]);
+    assert!(!partial.exists());
+    assert!(fixture.store().prepare(&space(), "new", "", Labels::new()).unwrap().id > last.id);
+}
+
+#[test]
+fn a_newer_schema_is_refused_in_a_sentence() {
+    let mut fixture = Fixture::new();
+    fixture.store().metadata().set_schema(metadata::SCHEMA + 1);
+    fixture.store = None;
+    let error = Store::open(fixture.home.path()).unwrap_err();
+    assert!(matches!(error, Error::NewerSchema { .. }), "{error}");
+}
+
+#[test]
+fn a_blob_is_published_whole_or_not_at_all() {
+    let fixture = Fixture::new();
+    let digest = Digest::of(b"hello");
+    let stage = |size: u64| match fixture.store().begin_blob(&digest, Some(size)).unwrap() {
+        BeginBlob::Staging(staging) => staging,
+        BeginBlob::Present(_) => panic!("it is not there yet"),
+    };
+    let mut staging = stage(5);
+    staging.write_all(b"hell").unwrap();
+    assert_eq!(staging.offset(), 4);
+    assert!(matches!(staging.commit(), Err(Error::WrongSize { .. })));
+    let mut staging = stage(5);
+    staging.write_all(b"hullo").unwrap();
+    assert!(matches!(staging.commit(), Err(Error::WrongDigest { .. })));
+    let mut staging = stage(5);
+    assert!(staging.write_all(b"hello!").is_err(), "longer than announced");
+    drop(staging);
+    assert_eq!(fixture.store().blob(&digest).unwrap(), None);
+    assert!(dirs::names(&fixture.store().dirs().ingest()).unwrap().is_empty());
+    assert_eq!(fixture.put_blob(b"hello"), digest);
+    assert_eq!(fixture.store().blob(&digest).unwrap().unwrap().size, 5);
+}
+
+#[test]
+fn a_chain_is_unpacked_once_by_however_many_threads() {
+    let fixture = Fixture::new();
+    let diff = DiffId::from(Digest::of(b"layer"));
+    let chain = ChainId::of(None, &diff);
+    let unpacked: usize = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..8)
+            .map(|_| {
+                scope.spawn(|| match fixture.store().begin_layer(chain, None).unwrap() {
+                    Begin::Present(_) => 0,
+                    Begin::Staging(staging) => staging.commit(diff, Usage::default()).map(|_| 1).unwrap(),
+                })
+            })
+            .collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).sum()
+    });
+    assert_eq!(unpacked, 1);
+    assert_eq!(fixture.directories(), 1);
+}
+
+#[test]
+fn a_dropped_or_wrong_layer_leaves_nothing() {
+    let fixture = Fixture::new();
+    let (a, b) = (DiffId::from(Digest::of(b"a")), DiffId::from(Digest::of(b"b")));
+    let (below, above) = (ChainId::of(None, &a), ChainId::of(Some(&ChainId::of(None, &a)), &b));
+    let stage = |chain, parent: Option<&ChainId>| match fixture.store().begin_layer(chain, parent).unwrap() {
+        Begin::Staging(staging) => staging,
+        Begin::Present(_) => panic!("it is not there yet"),
+    };
+    drop(stage(below, None));
+    assert!(matches!(stage(below, None).commit(b, Usage::default()), Err(Error::WrongChain { .. })));
+    let early = stage(above, Some(&below));
+    assert!(matches!(early.lowers(), Err(Error::NoLayer { .. })));
+    let base = stage(below, None).commit(a, Usage::default()).unwrap();
+    assert_eq!(early.lowers().unwrap(), [fixture.store().dirs().layer(base.content)]);
+    early.commit(b, Usage::default()).unwrap();
+    assert_eq!(fixture.directories(), 2);
+}
+
+#[test]
+fn a_layer_of_another_space_is_shown_not_copied() {
+    let fixture = Fixture::new();
+    let store = fixture.store();
+    let chains = [fixture.put_layer("a", None)];
+    let above = fixture.put_layer("b", Some(&chains[0]));
+    let adopt =
+        |name: &str, parent: &str, chain: &ChainId| store.adopt(&space(), name, parent, chain, Labels::new()).unwrap();
+    assert_eq!(adopt("top", "", &above), None, "it stands on another layer");
+    let base = adopt("base", "", &chains[0]).unwrap();
+    let top = adopt("top", "base", &above).unwrap();
+    assert_eq!(store.lowers(&top).unwrap(), [store.dirs().layer(base.content)]);
+    assert_eq!(fixture.directories(), 2);
+    assert_eq!(store.prune().unwrap().layers, 2);
+    assert_eq!(fixture.directories(), 2, "containerd still shows them");
+    store.remove(&space(), "top").unwrap();
+    store.remove(&space(), "base").unwrap();
+    assert_eq!(fixture.directories(), 0);
+}
+
+#[test]
+fn prune_takes_exactly_what_nothing_refers_to() {
+    let fixture = Fixture::new();
+    let store = fixture.store();
+    let first = fixture.put_image("first", &["base", "one"]);
+    let second = fixture.put_image("second", &["base", "two", "three"]);
+    assert_eq!(store.prune().unwrap(), Pruned::default());
+    store.remove_image("second").unwrap();
+    store.prepare(&Space::lamina(), "container", &second[1].to_string(), Labels::new()).unwrap();
+    let pruned = store.prune().unwrap();
+    // The layer "three", and of blobs the manifest, the configuration, "two" and "three".
+    assert_eq!((pruned.layers, pruned.blobs), (1, 4));
+    let there = |chain: &ChainId| store.layer(chain).unwrap().is_some();
+    assert!(first.iter().chain(&second[..2]).all(there) && !there(&second[2]));
+    store.remove(&Space::lamina(), "container").unwrap();
+    store.remove_image("first").unwrap();
+    assert_eq!(store.prune().unwrap().layers, 3);
+    assert!(store.blobs().unwrap().is_empty());
+    assert_eq!(fixture.directories(), 0);
+}
+
+#[test]
+fn a_lease_keeps_what_it_pins_also_when_dropped_during_a_prune() {
+    let fixture = Fixture::new();
+    let store = fixture.store();
+    let (blob, layer) = (fixture.put_blob(b"x"), fixture.put_layer("y", None));
+    let lease = store.lease();
+    lease.pin_blob(&blob);
+    lease.pin_layer(&layer);
+    assert_eq!(store.prune().unwrap(), Pruned::default());
+    let under_way = leases::PruneUnderWay::begin(store);
+    drop(lease);
+    assert_eq!(store.prune().unwrap(), Pruned::default());
+    drop(under_way);
+    let pruned = store.prune().unwrap();
+    assert_eq!((pruned.layers, pruned.blobs), (1, 1));
+}
+
+#[test]
+fn an_image_without_its_manifest_stops_a_prune() {
+    let fixture = Fixture::new();
+    fixture.put_image("image", &["base"]);
+    let manifest = fixture.store().image("image").unwrap().manifest;
+    std::fs::remove_file(fixture.store().dirs().blob(&manifest)).unwrap();
+    assert!(matches!(fixture.store().prune(), Err(Error::NoBlob { .. })));
+    assert_eq!(fixture.directories(), 1);
+}
+
+#[test]
+fn records_read_back_as_they_were_written() {
+    let snapshot = Snapshot {
+        id: 1,
+        content: 2,
+        space: space(),
+        key: "k8s.io/1/a \"b\"".into(),
+        kind: Kind::View,
+        parent: Some(0),
+        parent_key: "p".into(),
+        labels: Labels::from([("x".into(), "y\n".into())]),
+        created: SystemTime::now(),
+        updated: SystemTime::UNIX_EPOCH,
+        usage: Some(Usage { size: u64::MAX, inodes: 0 }),
+        diff_id: Some(Digest::of(b"").into()),
+        chain_id: None,
+    };
+    let bytes = metadata::encode(&snapshot).unwrap();
+    assert_eq!(metadata::decode::<Snapshot>(&bytes).unwrap(), snapshot);
+}
