@@ -320,18 +320,16 @@ impl<'a> Place<'a> {
         }
     }
 
-    /// Makes nothing of the layers below show in the current directory, in every format that can be written here.
+    /// Makes nothing of the layers below show in the current directory. One mark only: where the privileged one can be set,
+    /// the kernel's overlayfs would show the other as an attribute of the image.
     pub fn make_opaque(&mut self) -> Result<(), ApplyError> {
-        let mut marked = false;
-        // The last one is fuse-overlayfs's own: the others are read by it too.
-        for name in &OPAQUE_XATTRS[..2] {
+        for name in OPAQUE_XATTRS {
             match node::set_xattr(self.here(), OsStr::new(name), b"y") {
-                Ok(()) => marked = true,
                 Err(error) if is_refusal(error) => {}
-                Err(error) => return Err(error.into()),
+                other => return Ok(other?),
             }
         }
-        if marked { Ok(()) } else { self.dot_file(OsStr::new(OPAQUE_FILE)) }
+        self.dot_file(OsStr::new(OPAQUE_FILE))
     }
 
     fn dot_file(&mut self, name: &OsStr) -> Result<(), ApplyError> {

@@ -95,7 +95,9 @@ impl Target {
     }
 
     fn is_opaque(&self, path: &str) -> bool {
-        self.xattr(path, "user.overlay.opaque").as_deref() == Some(b"y")
+        let marked = |name| self.xattr(path, name).as_deref() == Some(b"y");
+        marked("trusted.overlay.opaque")
+            || marked("user.overlay.opaque")
             || self.path(path).join(".wh..wh..opq").exists()
     }
 }
