@@ -15,6 +15,7 @@ mod lock;
 mod metadata;
 mod prune;
 mod snapshots;
+mod spool;
 #[cfg(test)]
 mod tests;
 
@@ -25,6 +26,7 @@ pub use layers::{Begin, LayerStaging};
 pub use leases::Lease;
 pub use lock::Hold;
 pub use prune::Pruned;
+pub use spool::BlobSpool;
 
 use crate::digest::{ChainId, Digest};
 use crate::error::{Error, Result};
