@@ -5,5 +5,6 @@
 
 pub mod digest;
 pub mod error;
+pub mod image;
 pub mod snapshot;
 pub mod store;
