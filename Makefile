@@ -7,13 +7,14 @@ RIVALS := $(CURDIR)/target/rivals
 # Rustup puts cargo where a new shell finds it, but not a running one.
 export PATH := $(or $(CARGO_HOME),$(HOME)/.cargo)/bin:$(PATH)
 export LAMINA_FS ?= $(TARGET)/release/lamina-fs
+export LAMINA_SNAPSHOTTER ?= $(TARGET)/release/lamina-snapshotter
 export LAMINA_SUITES ?= $(SUITES)/bin
 
 .PHONY: help demo test check deps suites-deps rivals-deps compare-suites bench bench-deps bench-unpack build
 
 help:
 	@echo "make demo            mount a Debian system from three layers, as an unprivileged user"
-	@echo "make test            everything: the oracle, mounted, rootless and third-party suites (root, some 20 minutes)"
+	@echo "make test            everything: the oracle, mounted, rootless, snapshotter and third-party suites (root, some 20 minutes)"
 	@echo "make check           what needs no privilege and little time: format, lints, unit tests"
 	@echo "make bench           Lamina, overlayfs and the FUSE rivals side by side, with plots in target/bench (root; BENCH=--quick for a smoke run)"
 	@echo "make bench-unpack    the same image unpacked by Lamina, umoci, podman and containerd, side by side (root; some 5 minutes)"
@@ -33,7 +34,7 @@ check:
 	cargo test --quiet -p lamina-tests --test tidy
 
 build: deps
-	@cargo build --release --quiet -p lamina-fs
+	@cargo build --release --quiet -p lamina-fs -p lamina-snapshotter
 
 deps:
 	@scripts/deps

@@ -72,6 +72,10 @@ pub enum Error {
     WrongSize { digest: String, size: u64, found: u64 },
     #[error("layer {chain} is not what its parent and {diff} make: that would be {expected}")]
     WrongChain { chain: String, diff: String, expected: String },
+    #[error("snapshot {key:?} is not served: {sentence}")]
+    Server { key: String, sentence: String },
+    #[error("layer {chain} is in the store already; nothing needs to be fetched")]
+    LayerPresent { chain: String },
     #[error("the store {} is in use by {holder}: stop that first, or use another root", root.display())]
     InUse { root: PathBuf, holder: String },
     #[error("the store {} has schema {found} and this program knows {known} at most: use the newer release that wrote it", root.display())]
@@ -101,7 +105,7 @@ impl Error {
             | Error::NoLayer { .. }
             | Error::NoImage { .. }
             | Error::NoBlob { .. } => ErrorKind::NotFound,
-            Error::SnapshotExists { .. } => ErrorKind::AlreadyExists,
+            Error::SnapshotExists { .. } | Error::LayerPresent { .. } => ErrorKind::AlreadyExists,
             Error::ParentNotCommitted { .. }
             | Error::OtherParent { .. }
             | Error::ImmutableField { .. }
@@ -114,7 +118,7 @@ impl Error {
             Error::NotActive { .. } | Error::NotMountable { .. } | Error::HasChildren { .. } => {
                 ErrorKind::FailedPrecondition
             }
-            Error::InUse { .. } => ErrorKind::Unavailable,
+            Error::InUse { .. } | Error::Server { .. } => ErrorKind::Unavailable,
             Error::NewerSchema { .. } | Error::NoRoot => ErrorKind::FailedPrecondition,
             Error::Damaged { .. } => ErrorKind::DataLoss,
             Error::Io { cause, .. } => io_kind(cause),

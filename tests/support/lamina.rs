@@ -21,23 +21,32 @@ const EXIT_TIMEOUT_MS: u16 = 60_000;
 /// The path of `lamina-fs`: from LAMINA_FS, else next to the test binaries, else built now.
 pub fn binary() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
-    BINARY.get_or_init(|| {
-        if let Some(path) = std::env::var_os("LAMINA_FS") {
-            return path.into();
-        }
-        let own = std::env::current_exe().expect("path of the test binary");
-        let profile = own.parent().and_then(Path::parent).expect("target/PROFILE/deps/TEST");
-        let path = profile.join("lamina-fs");
-        if !path.exists() {
-            let target = profile.parent().expect("target directory");
-            let release = (profile.file_name() == Some("release".as_ref())).then_some("--release");
-            let mut cargo = Command::new(env!("CARGO"));
-            cargo.args(["build", "-p", "lamina-fs", "--target-dir"]).arg(target).args(release);
-            let status = cargo.current_dir(env!("CARGO_MANIFEST_DIR")).status().expect("run cargo");
-            assert!(status.success(), "cargo build -p lamina-fs: {status}");
-        }
-        path
-    })
+    BINARY.get_or_init(|| built("lamina-fs", "LAMINA_FS"))
+}
+
+/// The path of `lamina-snapshotter`, found in the same way through LAMINA_SNAPSHOTTER.
+pub fn snapshotter_binary() -> &'static Path {
+    static BINARY: OnceLock<PathBuf> = OnceLock::new();
+    BINARY.get_or_init(|| built("lamina-snapshotter", "LAMINA_SNAPSHOTTER"))
+}
+
+/// The binary of the package with the same name.
+fn built(package: &str, variable: &str) -> PathBuf {
+    if let Some(path) = std::env::var_os(variable) {
+        return path.into();
+    }
+    let own = std::env::current_exe().expect("path of the test binary");
+    let profile = own.parent().and_then(Path::parent).expect("target/PROFILE/deps/TEST");
+    let path = profile.join(package);
+    if !path.exists() {
+        let target = profile.parent().expect("target directory");
+        let release = (profile.file_name() == Some("release".as_ref())).then_some("--release");
+        let mut cargo = Command::new(env!("CARGO"));
+        cargo.args(["build", "-p", package, "--target-dir"]).arg(target).args(release);
+        let status = cargo.current_dir(env!("CARGO_MANIFEST_DIR")).status().expect("run cargo");
+        assert!(status.success(), "cargo build -p {package}: {status}");
+    }
+    path
 }
 
 /// How to start a Lamina; nothing happens before [`Lamina::mount`] or [`Lamina::run`].

@@ -11,7 +11,7 @@ use std::fs::OpenOptions;
 use std::io::{Read as _, Write as _};
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 /// In the environment of a server that reports on its standard output.
 const REPORTS: &str = "_LAMINA_FS_REPORTS";
@@ -31,16 +31,25 @@ pub fn is_server() -> bool {
 pub fn start() -> Result<(), SessionError> {
     let mut arguments = std::env::args_os();
     let name = arguments.next().unwrap_or_else(|| "lamina-fs".into());
-    let mut server = Command::new(own_program())
-        .arg0(name)
-        .args(arguments)
-        .env(REPORTS, "1")
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .spawn()
-        .map_err(SessionError::process(
-            "cannot start the server in the background (is /proc mounted? -f works without it)",
-        ))?;
+    let mut server = spawn(Command::new(own_program()).arg0(name).args(arguments)).map_err(SessionError::process(
+        "cannot start the server in the background (is /proc mounted? -f works without it)",
+    ))?;
+    wait_live(&mut server)
+}
+
+/// Starts `command`, a `lamina-fs` with its arguments, as a server that reports to us: it is our child, and outlives us.
+///
+/// # Errors
+/// As spawn(2) fails.
+pub fn spawn(command: &mut Command) -> std::io::Result<Child> {
+    command.env(REPORTS, "1").stdin(Stdio::null()).stdout(Stdio::piped()).spawn()
+}
+
+/// Waits until the mount of a server that [`spawn`] started is live.
+///
+/// # Errors
+/// The server's own sentence; then it has ended or is about to.
+pub fn wait_live(server: &mut Child) -> Result<(), SessionError> {
     let mut report = String::new();
     if let Some(mut output) = server.stdout.take() {
         output.read_to_string(&mut report).map_err(SessionError::process("cannot read the server's report"))?;

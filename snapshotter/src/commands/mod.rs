@@ -3,10 +3,14 @@
 //! Owns the arguments. Must not know the store's insides.
 
 mod bars;
+mod config;
+mod doctor;
 mod image;
+mod notify;
+mod serve;
 mod table;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use lamina_snapshotter::store::Store;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -22,7 +26,24 @@ pub struct Cli {
 #[derive(Subcommand, Debug)]
 enum Command {
     /// Load, save, pull, push, list and remove images.
-    Image(image::Image),
+    Image(Box<image::Image>),
+    /// Answer containerd on a unix socket.
+    Serve(serve::Serve),
+    /// Print the configuration that tells containerd of this snapshotter.
+    Config(config::Config),
+    /// Say what this host supports, and what is missing.
+    Doctor(Root),
+    /// Check that everything in the store is whole, and name what is not. Reads every blob.
+    Fsck(Root),
+    /// Delete layers and blobs that no image and no snapshot refers to.
+    Prune(Root),
+    /// Print completions for a shell.
+    Completions {
+        /// bash, zsh, fish, elvish or powershell.
+        shell: clap_complete::Shell,
+    },
+    /// Print a manual page.
+    Man,
 }
 
 /// Where the store is.
@@ -44,6 +65,28 @@ impl Cli {
     pub fn run(self) -> anyhow::Result<ExitCode> {
         match self.command {
             Command::Image(image) => image.run()?,
+            Command::Serve(serve) => serve.run()?,
+            Command::Config(config) => return config.run(),
+            Command::Doctor(root) => return doctor::run(&root.path()?),
+            Command::Fsck(root) => {
+                let root = root.path()?;
+                let damage = Store::open(&root)?.fsck()?;
+                damage.iter().for_each(|what| println!("{what}"));
+                if !damage.is_empty() {
+                    println!("{}: {} faults", root.display(), damage.len());
+                    return Ok(ExitCode::FAILURE);
+                }
+                println!("{}: no fault", root.display());
+            }
+            Command::Prune(root) => {
+                let pruned = Store::open(&root.path()?)?.prune()?;
+                println!("{} layers and {} blobs deleted, {} bytes", pruned.layers, pruned.blobs, pruned.bytes);
+            }
+            Command::Completions { shell } => {
+                let mut command = Cli::command();
+                clap_complete::generate(shell, &mut command, "lamina-snapshotter", &mut std::io::stdout());
+            }
+            Command::Man => clap_mangen::Man::new(Cli::command()).render(&mut std::io::stdout())?,
         }
         Ok(ExitCode::SUCCESS)
     }

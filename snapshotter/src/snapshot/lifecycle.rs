@@ -74,9 +74,9 @@ pub fn updated_labels(current: &Labels, wanted: &Labels, fields: &[String]) -> R
 
 #[cfg(test)]
 mod tests {
-    use super::super::Space;
     use super::*;
     use crate::error::ErrorKind;
+    use crate::snapshot::Space;
     use std::time::SystemTime;
 
     fn snapshot(kind: Kind, parent: &str) -> Snapshot {

@@ -1,10 +1,12 @@
 //! What a snapshot is, and the rules of its life.
 //!
 //! Owns the words and everything that can be decided without a disk. Must not know the store's tables or gRPC. Invariant: no
-//! function here does I/O.
+//! function here does I/O, but for the counting of `usage`.
 
+pub mod filter;
 pub mod gc;
 pub mod lifecycle;
+pub mod usage;
 
 use crate::digest::{ChainId, DiffId};
 use serde::{Deserialize, Serialize};

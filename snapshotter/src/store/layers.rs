@@ -88,25 +88,19 @@ impl Store {
         })
     }
 
-    /// Whether a chain that containerd asks for can be shown to it without a download: if any space has it, on a parent of
-    /// the same chain, a committed snapshot of that `name` is made on `parent` and answered.
+    /// Shows a chain that any space has in `space`, as a committed snapshot on `parent` (empty for none) with these labels; nothing
+    /// is copied. Answers one that is there already, or none if the chain is not known, or not on such a parent.
     ///
     /// # Errors
     /// [`Error::Metadata`].
-    pub fn adopt(
-        &self,
-        space: &Space,
-        name: &str,
-        parent: &str,
-        chain: &ChainId,
-        labels: Labels,
-    ) -> Result<Option<Snapshot>> {
-        let nothing = self.metadata().read(|view| Ok(view.with_chain(&chain.to_string())?.is_empty()))?;
-        if nothing {
-            return Ok(None);
+    pub fn adopt(&self, space: &Space, parent: &str, chain: &ChainId, labels: Labels) -> Result<Option<Snapshot>> {
+        let known = self.metadata().read(|view| view.with_chain(&chain.to_string()))?;
+        let fits = |known: &&Snapshot| known.space == *space && known.parent_key == parent && known.labels == labels;
+        if known.is_empty() || known.iter().any(|known| fits(&known)) {
+            return Ok(known.iter().find(fits).cloned());
         }
         let id = self.new_id();
-        self.metadata().write(|change| adopt(change, id, space, name, parent, chain, labels))
+        self.metadata().write(|change| adopt(change, id, space, parent, chain, labels))
     }
 }
 
@@ -114,7 +108,6 @@ fn adopt(
     change: &Change,
     id: u64,
     space: &Space,
-    name: &str,
     parent: &str,
     chain: &ChainId,
     labels: Labels,
@@ -122,23 +115,22 @@ fn adopt(
     let below = match parent {
         "" => None,
         key => match change.find(space, key)? {
-            Some(below) if below.kind == Kind::Committed => Some(below),
+            // Without a chain nobody knows what it is.
+            Some(below) if below.kind == Kind::Committed && below.chain_id.is_some() => Some(below),
             _ => return Ok(None),
         },
     };
     let below_chain = below.as_ref().and_then(|below| below.chain_id);
     for found in change.with_chain(&chain.to_string())? {
-        let own_below = match found.parent {
-            Some(id) => change.snapshot(id)?.chain_id,
-            None => None,
-        };
-        if found.parent.is_some() != below.is_some() || own_below != below_chain {
+        let own_below = found.parent.map(|id| change.snapshot(id)).transpose()?;
+        if own_below.is_some() != below.is_some() || own_below.and_then(|below| below.chain_id) != below_chain {
             continue;
         }
-        if let Some(taken) = change.find(space, name)? {
-            return Ok((taken.chain_id == Some(*chain)).then_some(taken));
+        let mut name = chain.to_string();
+        if change.find(space, &name)?.is_some() {
+            name = format!("{chain}-{id}");
         }
-        let alias = alias(found, id, space, name, below, labels);
+        let alias = alias(found, id, space, &name, below, labels);
         change.insert(&alias)?;
         return Ok(Some(alias));
     }

@@ -5,11 +5,13 @@
 
 use crate::error::{Error, Result};
 use crate::snapshot::{Snapshot, Space};
+use parking_lot::RwLock;
 use redb::{
     Database, MultimapTable, MultimapTableDefinition, ReadOnlyMultimapTable, ReadOnlyTable, ReadableDatabase as _,
     ReadableMultimapTable, ReadableTable, Table, TableDefinition, WriteTransaction,
 };
-use std::path::Path;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 
 /// What this program reads and writes.
 pub const SCHEMA: u64 = 1;
@@ -28,7 +30,9 @@ const NEXT_ID: &str = "next-id";
 /// The open tables.
 #[derive(Debug)]
 pub struct Metadata {
-    database: Database,
+    file: PathBuf,
+    // None between a failure of the disk and the next use.
+    database: RwLock<Option<Database>>,
 }
 
 impl Metadata {
@@ -37,7 +41,8 @@ impl Metadata {
     /// # Errors
     /// [`Error::NewerSchema`]; [`Error::Metadata`].
     pub fn open(root: &Path, file: &Path) -> Result<Metadata> {
-        let metadata = Metadata { database: Database::create(file)? };
+        let database = RwLock::new(Some(Database::create(file)?));
+        let metadata = Metadata { file: file.to_owned(), database };
         let found = metadata.write(|change| {
             change.images()?;
             let mut numbers = change.transaction.open_table(NUMBERS)?;
@@ -55,39 +60,66 @@ impl Metadata {
 
     /// Looks at one moment of the tables.
     pub fn read<T>(&self, look: impl FnOnce(&View) -> Result<T>) -> Result<T> {
-        let transaction = self.database.begin_read()?;
-        let view = View {
-            snapshots: transaction.open_table(SNAPSHOTS)?,
-            names: transaction.open_table(NAMES)?,
-            children: transaction.open_multimap_table(CHILDREN)?,
-            contents: transaction.open_multimap_table(CONTENTS)?,
-            chains: transaction.open_multimap_table(CHAINS)?,
-            images: transaction.open_table(IMAGES)?,
-        };
-        look(&view)
+        self.with(|database| {
+            let transaction = database.begin_read()?;
+            let view = View {
+                snapshots: transaction.open_table(SNAPSHOTS)?,
+                names: transaction.open_table(NAMES)?,
+                children: transaction.open_multimap_table(CHILDREN)?,
+                contents: transaction.open_multimap_table(CONTENTS)?,
+                chains: transaction.open_multimap_table(CHAINS)?,
+                images: transaction.open_table(IMAGES)?,
+            };
+            look(&view)
+        })
     }
 
     /// Changes the tables: all of it or, after an error, nothing. Durable when it returns.
     pub fn write<T>(&self, apply: impl FnOnce(&Change) -> Result<T>) -> Result<T> {
-        let transaction = self.database.begin_write()?;
-        let change = Change { transaction };
-        match apply(&change) {
-            Ok(answer) => {
-                change.transaction.commit()?;
-                Ok(answer)
+        self.with(|database| {
+            let transaction = database.begin_write()?;
+            let change = Change { transaction };
+            match apply(&change) {
+                Ok(answer) => {
+                    change.transaction.commit()?;
+                    Ok(answer)
+                }
+                Err(error) => {
+                    change.transaction.abort()?;
+                    Err(error)
+                }
             }
-            Err(error) => {
-                change.transaction.abort()?;
-                Err(error)
-            }
-        }
+        })
     }
 
     /// The first number that was never given out, as far as the tables know.
     pub fn next_id(&self) -> Result<u64> {
-        let transaction = self.database.begin_read()?;
-        let numbers = transaction.open_table(NUMBERS)?;
-        Ok(numbers.get(NEXT_ID)?.map_or(1, |number| number.value()))
+        self.with(|database| {
+            let transaction = database.begin_read()?;
+            let numbers = transaction.open_table(NUMBERS)?;
+            Ok(numbers.get(NEXT_ID)?.map_or(1, |number| number.value()))
+        })
+    }
+
+    /// After an error of the disk, such as a full one, the database answers nothing until it is opened anew. It then goes back to
+    /// the last change that was answered.
+    fn with<T>(&self, work: impl FnOnce(&Database) -> Result<T>) -> Result<T> {
+        let answer = loop {
+            if let Some(database) = self.database.read().as_ref() {
+                break work(database);
+            }
+            let mut database = self.database.write();
+            if database.is_none() {
+                *database = Some(Database::create(&self.file)?);
+            }
+        };
+        if let Err(Error::Metadata(error)) = &answer
+            && matches!(error.as_ref(), redb::Error::Io(_) | redb::Error::PreviousIo)
+        {
+            tracing::error!(%error, "the metadata could not be written or read; it will be opened anew");
+            drop(self.database.write().take());
+        }
+        answer
     }
 }
 
@@ -95,7 +127,8 @@ impl Metadata {
 impl Metadata {
     /// Pretends that another release wrote the file.
     pub fn set_schema(&self, schema: u64) {
-        let transaction = self.database.begin_write().unwrap();
+        let database = self.database.read();
+        let transaction = database.as_ref().unwrap().begin_write().unwrap();
         transaction.open_table(NUMBERS).unwrap().insert(SCHEMA_NUMBER, schema).unwrap();
         transaction.commit().unwrap();
     }
@@ -114,6 +147,10 @@ pub struct View {
 impl View {
     pub fn snapshot(&self, id: u64) -> Result<Snapshot> {
         by_id(&self.snapshots, id)
+    }
+
+    pub fn snapshot_if_any(&self, id: u64) -> Result<Option<Snapshot>> {
+        self.snapshots.get(id)?.map(|record| decode(record.value())).transpose()
     }
 
     pub fn find(&self, space: &Space, key: &str) -> Result<Option<Snapshot>> {
@@ -138,6 +175,43 @@ impl View {
 
     pub fn with_chain(&self, chain: &str) -> Result<Vec<Snapshot>> {
         values(&self.chains, chain)?.into_iter().map(|id| self.snapshot(id)).collect()
+    }
+
+    /// Everything that the tables beside the records say, as lines that fsck can compare.
+    pub fn references(&self) -> Result<BTreeSet<String>> {
+        let mut found = BTreeSet::new();
+        for entry in self.names.iter()? {
+            let (name, id) = entry?;
+            let (space, key) = name.value();
+            found.insert(format!("name {key:?} of {space} is snapshot {}", id.value()));
+        }
+        for (word, table) in [("parent", &self.children), ("content", &self.contents)] {
+            for entry in table.iter()? {
+                let (from, ids) = entry?;
+                for id in ids {
+                    found.insert(format!("{word} {} belongs to snapshot {}", from.value(), id?.value()));
+                }
+            }
+        }
+        for entry in self.chains.iter()? {
+            let (chain, ids) = entry?;
+            for id in ids {
+                found.insert(format!("chain {} belongs to snapshot {}", chain.value(), id?.value()));
+            }
+        }
+        Ok(found)
+    }
+
+    /// What [`View::references`] must say, by the records.
+    pub fn expected_references(snapshots: &[Snapshot]) -> BTreeSet<String> {
+        let mut expected = BTreeSet::new();
+        for Snapshot { id, space, key, content, parent, chain_id, .. } in snapshots {
+            expected.insert(format!("name {key:?} of {} is snapshot {id}", space.as_str()));
+            expected.insert(format!("content {content} belongs to snapshot {id}"));
+            expected.extend(parent.map(|parent| format!("parent {parent} belongs to snapshot {id}")));
+            expected.extend(chain_id.map(|chain| format!("chain {chain} belongs to snapshot {id}")));
+        }
+        expected
     }
 
     /// Whether any snapshot shows this content.
@@ -198,6 +272,10 @@ impl Change {
 
     pub fn with_chain(&self, chain: &str) -> Result<Vec<Snapshot>> {
         values(&self.multimap(CHAINS)?, chain)?.into_iter().map(|id| self.snapshot(id)).collect()
+    }
+
+    pub fn with_content(&self, content: u64) -> Result<Vec<Snapshot>> {
+        values(&self.multimap(CONTENTS)?, content)?.into_iter().map(|id| self.snapshot(id)).collect()
     }
 
     pub fn is_content_used(&self, content: u64) -> Result<bool> {

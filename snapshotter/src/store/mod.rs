@@ -8,6 +8,7 @@
 
 mod blobs;
 mod dirs;
+mod fsck;
 mod images;
 mod layers;
 mod leases;
@@ -21,6 +22,7 @@ mod tests;
 
 pub use blobs::{BeginBlob, Blob, BlobStaging};
 pub use dirs::Dirs;
+pub(crate) use dirs::names;
 pub use images::ImageRecord;
 pub use layers::{Begin, LayerStaging};
 pub use leases::Lease;

@@ -76,14 +76,14 @@ impl Store {
     /// [`Error::NoSnapshot`], [`Error::NotActive`], [`Error::OtherParent`], [`Error::SnapshotExists`]; the active snapshot is
     /// then whole as before.
     pub fn commit(&self, space: &Space, name: &str, key: &str, parent: &str, labels: Labels) -> Result<Snapshot> {
-        self.commit_as(space, name, key, parent, labels, None)
+        self.commit_chain(space, name, key, parent, labels, None)
     }
 
-    /// As [`Store::commit`], for a layer of an image whose chain the caller vouches for.
+    /// As [`Store::commit`], for a layer of an image whose chain the caller vouches for. It is noted if that of the parent is known.
     ///
     /// # Errors
     /// As [`Store::commit`].
-    pub fn commit_as(
+    pub fn commit_chain(
         &self,
         space: &Space,
         name: &str,
@@ -96,6 +96,8 @@ impl Store {
             let active = require(change.find(space, key)?, key)?;
             lifecycle::may_commit(&active, parent)?;
             lifecycle::may_create(name, change.find(space, name)?.as_ref())?;
+            let below = active.parent.map(|parent| change.snapshot(parent)).transpose()?;
+            let chain_id = chain_id.filter(|_| below.is_none_or(|below| below.chain_id.is_some()));
             let now = SystemTime::now();
             let committed = Snapshot {
                 key: name.to_owned(),
@@ -149,6 +151,14 @@ impl Store {
         self.metadata().read(|view| require(view.find(space, key)?, key))
     }
 
+    /// The snapshot of that number, if there is one.
+    ///
+    /// # Errors
+    /// [`Error::Metadata`].
+    pub fn by_id(&self, id: u64) -> Result<Option<Snapshot>> {
+        self.metadata().read(|view| view.snapshot_if_any(id))
+    }
+
     /// Changes labels; see [`lifecycle::updated_labels`].
     ///
     /// # Errors
@@ -171,6 +181,23 @@ impl Store {
         self.metadata().read(|view| view.list(Some(space)))
     }
 
+    /// The snapshot below.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`].
+    pub fn parent(&self, snapshot: &Snapshot) -> Result<Option<Snapshot>> {
+        let Some(parent) = snapshot.parent else { return Ok(None) };
+        self.metadata().read(|view| view.snapshot(parent).map(Some))
+    }
+
+    /// Every snapshot of every space.
+    ///
+    /// # Errors
+    /// [`Error::Metadata`].
+    pub fn list_all(&self) -> Result<Vec<Snapshot>> {
+        self.metadata().read(|view| view.list(None))
+    }
+
     /// The layers below a snapshot, topmost first; its own is not among them.
     ///
     /// # Errors
@@ -180,18 +207,19 @@ impl Store {
         Ok(chain.iter().skip(1).map(|below| self.dirs().layer(below.content)).collect())
     }
 
-    /// Notes what a snapshot was found to take. One that is gone meanwhile is no error.
+    /// Notes what the layer of every committed snapshot that shows `content` was found to take.
     ///
     /// # Errors
     /// [`Error::Metadata`].
-    pub fn set_usage(&self, id: u64, usage: Usage) -> Result<()> {
-        self.metadata().write(|change| match change.snapshot(id) {
-            Ok(mut snapshot) => {
-                snapshot.usage = Some(usage);
-                change.put(&snapshot)
+    pub fn set_usage(&self, content: u64, usage: Usage) -> Result<()> {
+        self.metadata().write(|change| {
+            for mut snapshot in change.with_content(content)? {
+                if snapshot.kind == Kind::Committed {
+                    snapshot.usage = Some(usage);
+                    change.put(&snapshot)?;
+                }
             }
-            Err(Error::Damaged { .. }) => Ok(()),
-            Err(error) => Err(error),
+            Ok(())
         })
     }
 

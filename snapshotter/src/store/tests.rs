@@ -232,17 +232,17 @@ fn a_layer_of_another_space_is_shown_not_copied() {
     let store = fixture.store();
     let chains = [fixture.put_layer("a", None)];
     let above = fixture.put_layer("b", Some(&chains[0]));
-    let adopt =
-        |name: &str, parent: &str, chain: &ChainId| store.adopt(&space(), name, parent, chain, Labels::new()).unwrap();
-    assert_eq!(adopt("top", "", &above), None, "it stands on another layer");
-    let base = adopt("base", "", &chains[0]).unwrap();
-    let top = adopt("top", "base", &above).unwrap();
+    let adopt = |parent: &str, chain: &ChainId| store.adopt(&space(), parent, chain, Labels::new()).unwrap();
+    assert_eq!(adopt("", &above), None, "it stands on another layer");
+    let base = adopt("", &chains[0]).unwrap();
+    let top = adopt(&base.key, &above).unwrap();
+    assert_eq!(adopt(&base.key, &above).unwrap(), top, "once is enough");
     assert_eq!(store.lowers(&top).unwrap(), [store.dirs().layer(base.content)]);
     assert_eq!(fixture.directories(), 2);
     assert_eq!(store.prune().unwrap().layers, 2);
     assert_eq!(fixture.directories(), 2, "containerd still shows them");
-    store.remove(&space(), "top").unwrap();
-    store.remove(&space(), "base").unwrap();
+    store.remove(&space(), &top.key).unwrap();
+    store.remove(&space(), &base.key).unwrap();
     assert_eq!(fixture.directories(), 0);
 }
 
@@ -292,6 +292,37 @@ fn an_image_without_its_manifest_stops_a_prune() {
     std::fs::remove_file(fixture.store().dirs().blob(&manifest)).unwrap();
     assert!(matches!(fixture.store().prune(), Err(Error::NoBlob { .. })));
     assert_eq!(fixture.directories(), 1);
+}
+
+#[test]
+fn fsck_is_silent_on_a_whole_store_and_names_each_damage() {
+    let fixture = Fixture::new();
+    let store = fixture.store();
+    let chains = fixture.put_image("image", &["base", "top"]);
+    store.prepare(&Space::lamina(), "container", &chains[1].to_string(), Labels::new()).unwrap();
+    assert_eq!(store.fsck().unwrap(), Vec::<String>::new());
+
+    let damages = |word: &str| {
+        let found = store.fsck().unwrap();
+        assert!(found.iter().any(|what| what.contains(word)), "{word}: {found:?}");
+    };
+    let dirs = store.dirs();
+    let base = store.layer(&chains[0]).unwrap().unwrap();
+    let (layer, aside) = (dirs.layer(base.content), fixture.home.path().join("aside"));
+    std::fs::rename(&layer, &aside).unwrap();
+    damages("is missing");
+    std::fs::rename(&aside, &layer).unwrap();
+    std::fs::create_dir(dirs.snapshots().join("99")).unwrap();
+    damages("belongs to no snapshot");
+    std::fs::remove_dir(dirs.snapshots().join("99")).unwrap();
+    let blob = dirs.blob(&Digest::of(b"base"));
+    std::fs::write(&blob, "bass").unwrap();
+    damages("another digest");
+    std::fs::write(&blob, "base").unwrap();
+    let wrong = Snapshot { diff_id: Some(Digest::of(b"other").into()), parent_key: "other".into(), ..base };
+    store.metadata().write(|change| change.put(&wrong)).unwrap();
+    damages("its chain should be");
+    damages("has no number");
 }
 
 #[test]

@@ -1,0 +1,243 @@
+//! The servers of mounts outlive the daemon, and end with their snapshot.
+
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::os::unix::fs::MetadataExt as _;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use support::needs;
+use tonic::Code;
+
+use crate::daemon::{self, Daemon, PLUGIN, code, source};
+
+#[test]
+fn killed_daemon_finds_its_servers_again() {
+    needs!(daemon::missing());
+    let mut daemon = Daemon::start();
+    let mut client = daemon.client(PLUGIN);
+    client.base("base");
+    let mounted = source(&client.prepare("ns/1/container", "base").unwrap());
+    fs::write(mounted.join("own"), "1").unwrap();
+    let servers = daemon.servers();
+    assert_eq!(servers.len(), 1);
+    for turn in 0..3 {
+        if turn == 1 {
+            daemon.terminate()
+        } else {
+            daemon.kill()
+        }
+        fs::write(mounted.join("meanwhile"), turn.to_string()).unwrap();
+        daemon.restart();
+        let mut client = daemon.client(PLUGIN);
+        assert_eq!(source(&client.mounts("ns/1/container").unwrap()), mounted);
+        assert_eq!(daemon.servers(), servers, "the same one");
+        assert_eq!(fs::read_to_string(mounted.join("meanwhile")).unwrap(), turn.to_string());
+    }
+    daemon.remove_all(PLUGIN);
+    daemon.assert_empty();
+}
+
+/// Ten times the daemon dies and comes back under a writer that does not stop: it must not notice.
+#[test]
+fn no_write_fails_or_is_lost_while_the_daemon_dies() {
+    needs!(daemon::missing());
+    let mut daemon = Daemon::start();
+    let mut client = daemon.client(PLUGIN);
+    client.base("base");
+    let mounted = source(&client.prepare("container", "base").unwrap());
+    let (ended, written) = (AtomicBool::new(false), AtomicU64::new(0));
+    std::thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            let mut file = File::options().create(true).append(true).open(mounted.join("log")).unwrap();
+            while !ended.load(Ordering::SeqCst) {
+                let line = written.load(Ordering::SeqCst);
+                file.write_all(format!("{line}\n").as_bytes()).unwrap();
+                written.store(line + 1, Ordering::SeqCst);
+            }
+        });
+        for turn in 0..10 {
+            let before = written.load(Ordering::SeqCst);
+            if turn % 2 == 0 {
+                daemon.kill()
+            } else {
+                daemon.terminate()
+            }
+            daemon.restart();
+            // The writer has written through it, or it has died and the scope tells why.
+            while written.load(Ordering::SeqCst) == before && !writer.is_finished() {
+                std::thread::yield_now();
+            }
+        }
+        ended.store(true, Ordering::SeqCst);
+    });
+    let text = fs::read_to_string(mounted.join("log")).unwrap();
+    let expected: String = (0..written.load(Ordering::SeqCst)).map(|line| format!("{line}\n")).collect();
+    assert!(text == expected, "{} bytes instead of {}", text.len(), expected.len());
+    daemon.remove_all(PLUGIN);
+    daemon.assert_empty();
+}
+
+#[test]
+fn killed_server_is_replaced_and_nothing_written_is_lost() {
+    needs!(daemon::missing());
+    let daemon = Daemon::start();
+    let mut client = daemon.client(PLUGIN);
+    client.base("base");
+    let mounted = source(&client.prepare("container", "base").unwrap());
+    fs::write(mounted.join("own"), "kept").unwrap();
+    kill(Pid::from_raw(daemon.servers()[0]), Signal::SIGKILL).unwrap();
+    let again = source(&client.mounts("container").unwrap());
+    assert_eq!(fs::read_to_string(again.join("own")).unwrap(), "kept");
+    assert_eq!(fs::read_to_string(again.join("base")).unwrap(), "base");
+    daemon.remove_all(PLUGIN);
+    daemon.assert_empty();
+}
+
+/// What a reboot leaves: the note of a server, and neither process nor mount.
+#[test]
+fn mounts_come_back_after_a_reboot() {
+    needs!(daemon::missing());
+    let mut daemon = Daemon::start();
+    let mut client = daemon.client(PLUGIN);
+    client.base("base");
+    let mounted = source(&client.prepare("container", "base").unwrap());
+    fs::write(mounted.join("own"), "kept").unwrap();
+    daemon.kill();
+    nix::mount::umount2(&mounted, nix::mount::MntFlags::MNT_DETACH).unwrap();
+    for server in daemon.servers() {
+        kill(Pid::from_raw(server), Signal::SIGKILL).unwrap();
+    }
+    // The server's number belongs to somebody else now: to this very process, which must survive.
+    let note = mounted.with_file_name("server");
+    let mut noted: serde_json::Value = serde_json::from_slice(&fs::read(&note).unwrap()).unwrap();
+    noted["pid"] = std::process::id().into();
+    fs::write(&note, noted.to_string()).unwrap();
+    daemon.restart();
+    let mut client = daemon.client(PLUGIN);
+    assert_eq!(fs::read_to_string(source(&client.mounts("container").unwrap()).join("own")).unwrap(), "kept");
+    daemon.remove_all(PLUGIN);
+    daemon.assert_empty();
+}
+
+#[test]
+fn each_snapshot_is_a_superblock_of_its_own() {
+    needs!(daemon::missing());
+    let daemon = Daemon::start();
+    let mut client = daemon.client(PLUGIN);
+    client.base("base");
+    let places = [
+        source(&client.prepare("a", "base").unwrap()),
+        source(&client.prepare("b", "base").unwrap()),
+        source(&client.view("c", "base").unwrap()),
+    ];
+    fs::write(places[0].join("base"), "changed").unwrap();
+    let device = |place: &std::path::PathBuf| fs::metadata(place.join("base")).unwrap().dev();
+    let mut devices: Vec<u64> = places.iter().map(device).collect();
+    devices.sort_unstable();
+    devices.dedup();
+    assert_eq!(devices.len(), 3);
+    daemon.remove_all(PLUGIN);
+    daemon.assert_empty();
+}
+
+#[test]
+fn view_cannot_be_written_whatever_the_caller_mounts() {
+    needs!(daemon::missing());
+    let daemon = Daemon::start();
+    let mut client = daemon.client(PLUGIN);
+    client.base("base");
+    for (key, parent) in [("view", "base"), ("empty", "")] {
+        let mounts = client.view(key, parent).unwrap();
+        assert!(mounts[0].options.contains(&"ro".to_owned()), "{mounts:?}");
+        // Without the bind that containerd would make read-only.
+        let error = fs::write(source(&mounts).join("new"), "").unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::EROFS));
+    }
+    daemon.remove_all(PLUGIN);
+    daemon.assert_empty();
+}
+
+#[test]
+fn committed_snapshot_does_not_change_under_an_old_mount() {
+    needs!(daemon::missing());
+    let daemon = Daemon::start();
+    let mut client = daemon.client(PLUGIN);
+    client.base("base");
+    let mounted = source(&client.prepare("container", "base").unwrap());
+    let bound = daemon.home().join("bound");
+    fs::create_dir(&bound).unwrap();
+    let flags = nix::mount::MsFlags::MS_BIND;
+    nix::mount::mount(Some(&mounted), &bound, None::<&str>, flags, None::<&str>).unwrap();
+    fs::write(bound.join("own"), "before").unwrap();
+    client.commit("image", "container").unwrap();
+    let late = fs::write(bound.join("own"), "after");
+    let read = fs::read_to_string(bound.join("own"));
+    nix::mount::umount2(&bound, nix::mount::MntFlags::empty()).unwrap();
+    assert_eq!(late.unwrap_err().raw_os_error(), Some(libc::EROFS));
+    assert_eq!(read.unwrap(), "before");
+    let view = source(&client.view("look", "image").unwrap());
+    assert_eq!(fs::read_to_string(view.join("own")).unwrap(), "before");
+    daemon.remove_all(PLUGIN);
+    daemon.assert_empty();
+}
+
+/// As under systemd with a socket unit: who calls while no daemon runs waits for the next one.
+#[test]
+fn passed_socket_is_served_and_outlives_the_daemon() {
+    needs!(daemon::missing());
+    let mut daemon = Daemon::start();
+    daemon.hold_socket();
+    daemon.client(PLUGIN).base("base");
+    daemon.kill();
+    daemon.restart();
+    let mut client = daemon.client(PLUGIN);
+    let mounted = source(&client.prepare("container", "base").unwrap());
+    daemon.terminate();
+    assert!(daemon.socket().exists(), "it is not the daemon's to remove");
+    // Nor is it the server's of a mount, which would keep it open.
+    assert_eq!(fs::read_to_string(mounted.join("base")).unwrap(), "base");
+    let server = daemon.servers()[0];
+    let sockets = fs::read_dir(format!("/proc/{server}/fd")).unwrap().filter(|entry| {
+        let link = fs::read_link(entry.as_ref().unwrap().path()).unwrap();
+        link.to_string_lossy().starts_with("socket:")
+    });
+    assert_eq!(sockets.count(), 0);
+    daemon.restart();
+    daemon.remove_all(PLUGIN);
+    daemon.assert_empty();
+}
+
+#[test]
+fn second_daemon_is_kept_out_and_told_by_whom() {
+    needs!(daemon::missing());
+    let daemon = Daemon::start();
+    for verb in ["serve", "prune"] {
+        let mut command = daemon.command(verb);
+        if verb == "serve" {
+            command.arg("--socket").arg(daemon.home().join("other"));
+        }
+        let output = command.output().unwrap();
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && text.contains(&format!("process {}", daemon.pid())), "{verb}: {text}");
+    }
+}
+
+#[test]
+fn usage_of_a_committed_snapshot_is_exact_and_its_own() {
+    needs!(daemon::missing());
+    let daemon = Daemon::start();
+    let mut client = daemon.client(PLUGIN);
+    client.base("base");
+    let mounted = source(&client.prepare("container", "base").unwrap());
+    fs::write(mounted.join("own"), vec![1; 1 << 20]).unwrap();
+    fs::hard_link(mounted.join("own"), mounted.join("same")).unwrap();
+    client.commit("image", "container").unwrap();
+    let usage = client.usage("image").unwrap();
+    assert_eq!(usage.inodes, 2, "{usage:?}");
+    assert!((1 << 20..2 << 20).contains(&usage.size), "{usage:?}");
+    assert_eq!(code(client.usage("container")), Some(Code::NotFound));
+    daemon.remove_all(PLUGIN);
+    daemon.assert_empty();
+}
