@@ -58,7 +58,7 @@ fn import_or_leave(
     let config = store_text(store, &lease, config.to_string().as_bytes())?;
     let layer = descriptor(layer_type(digests.compression), &blob)?;
     let manifest = manifest(store, &lease, descriptor(MediaType::ImageConfig, &config)?, vec![layer])?;
-    unpack(store, &Image::open(store, &manifest, platform)?, &options.unpack, options.progress)?;
+    unpack(store, &lease, &Image::open(store, &manifest, platform)?, &options.unpack, options.progress)?;
     let (reference, media_type) = (name.to_string(), MANIFEST.to_owned());
     store.put_image(&ImageRecord { reference: reference.clone(), manifest, media_type, created: SystemTime::now() })?;
     Ok(Loaded { reference, manifest })

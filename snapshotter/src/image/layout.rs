@@ -235,7 +235,7 @@ impl<'a> Gathered<'a> {
             (None, None) if self.repositories => return Err(ImageError::TooOld { what: self.what.to_owned() }),
             (None, None) => return Err(ImageError::NotAnImage { what: self.what.to_owned() }),
         };
-        record(self.store, self.what, &roots, options)
+        record(self.store, self.lease, self.what, &roots, options)
     }
 }
 
@@ -283,7 +283,13 @@ fn of_index(what: &str, text: &[u8], platform: &Platform) -> Result<Vec<Root>, I
 }
 
 /// Checks, unpacks and records images whose blobs are in the store.
-fn record(store: &Store, what: &str, roots: &[Root], options: &LoadOptions<'_>) -> Result<Vec<Loaded>, ImageError> {
+fn record(
+    store: &Store,
+    lease: &Lease,
+    what: &str,
+    roots: &[Root],
+    options: &LoadOptions<'_>,
+) -> Result<Vec<Loaded>, ImageError> {
     if options.name.is_some() && roots.len() > 1 {
         return Err(ImageError::ManyImages { what: what.to_owned(), count: roots.len() });
     }
@@ -303,7 +309,7 @@ fn record(store: &Store, what: &str, roots: &[Root], options: &LoadOptions<'_>) 
         }
         let image = Image::open(store, &root.digest, options.platform)?;
         image.check_blobs(store)?;
-        unpack(store, &image, &options.unpack, options.progress)?;
+        unpack(store, lease, &image, &options.unpack, options.progress)?;
         records.extend(names.into_iter().map(|name| ImageRecord {
             reference: name.to_string(),
             manifest: root.digest,
@@ -342,7 +348,7 @@ fn load_directory(store: &Store, dir: &Path, options: &LoadOptions<'_>) -> Resul
             source.bring(&document::of(layer)?)?;
         }
     }
-    record(store, &what, &roots, options)
+    record(store, &lease, &what, &roots, options)
 }
 
 struct Directory<'a> {

@@ -10,7 +10,7 @@ use super::progress::{Progress, Report, Stage};
 use crate::digest::Digest;
 use crate::error::Error;
 use crate::snapshot::Usage;
-use crate::store::{Begin, LayerStaging, Store};
+use crate::store::{Begin, LayerStaging, Lease, Store};
 use lamina_fs::layer::{Applied, ApplyOptions, Expansion, OverrideStat, apply, inherit, read_blob};
 use lamina_fs::union::{Config, IdMap, IdPolicy, Squash, XattrPolicy, build_index};
 use parking_lot::{Condvar, Mutex};
@@ -40,12 +40,17 @@ impl Default for UnpackOptions {
     }
 }
 
-/// Unpacks the layers that the store does not have. Its blobs must be there.
+/// Unpacks the layers that the store does not have; `lease` pins them, until the image is recorded. Its blobs must be there.
 ///
 /// # Errors
 /// What is wrong with a layer; the layers below it that were whole stay until a prune.
-pub fn unpack(store: &Store, image: &Image, options: &UnpackOptions, progress: Progress<'_>) -> Result<(), ImageError> {
-    let lease = store.lease();
+pub fn unpack(
+    store: &Store,
+    lease: &Lease,
+    image: &Image,
+    options: &UnpackOptions,
+    progress: Progress<'_>,
+) -> Result<(), ImageError> {
     image.layers.iter().for_each(|layer| lease.pin_layer(&layer.chain_id));
     if let Some(chain) = image.chain()
         && store.layer(&chain)?.is_some()

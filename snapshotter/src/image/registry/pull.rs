@@ -87,7 +87,7 @@ fn pull_or_leave(
         return Err(ImageError::OtherPlatform { wanted, found });
     }
     image.check_blobs(store)?;
-    unpack(store, &image, &options.unpack, options.progress)?;
+    unpack(store, &lease, &image, &options.unpack, options.progress)?;
     let reference = options.name.unwrap_or(reference).to_string();
     let created = SystemTime::now();
     store.put_image(&ImageRecord { reference: reference.clone(), manifest: root, media_type, created })?;
