@@ -4,33 +4,11 @@
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
-use std::sync::OnceLock;
 
 use nix::mount::{MntFlags, umount2};
 use serde_json::Value;
-use support::machine;
+use support::{lamina, machine};
 use tempfile::TempDir;
-
-/// The path of the binary: from LAMINA_SNAPSHOTTER, else next to the test binaries, else built now.
-pub fn binary() -> &'static Path {
-    static BINARY: OnceLock<PathBuf> = OnceLock::new();
-    BINARY.get_or_init(|| {
-        if let Some(path) = std::env::var_os("LAMINA_SNAPSHOTTER") {
-            return path.into();
-        }
-        let own = std::env::current_exe().expect("path of the test binary");
-        let profile = own.parent().and_then(Path::parent).expect("target/PROFILE/deps/TEST");
-        let path = profile.join("lamina-snapshotter");
-        if !path.exists() {
-            let target = profile.parent().expect("target directory");
-            let mut cargo = Command::new(env!("CARGO"));
-            cargo.args(["build", "-p", "lamina-snapshotter", "--target-dir"]).arg(target);
-            let status = cargo.current_dir(env!("CARGO_MANIFEST_DIR")).status().expect("run cargo");
-            assert!(status.success(), "cargo build -p lamina-snapshotter: {status}");
-        }
-        path
-    })
-}
 
 /// A store and the command on it.
 pub struct Images {
@@ -63,7 +41,7 @@ impl Images {
 
     /// The command with its arguments, not started.
     pub fn command<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Command {
-        let mut command = Command::new(binary());
+        let mut command = Command::new(lamina::snapshotter_binary());
         command.args(["image", "--root"]).arg(self.root()).args(arguments).stdin(Stdio::null());
         command
             .env_remove("HOME")

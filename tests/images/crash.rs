@@ -1,9 +1,9 @@
 //! kill -9 at any call of a load: afterwards the store holds the whole image or none of it, and loading again succeeds. It owns the
 //! choice of the moment: strace kills at the n-th call of a kind, so a run can be repeated.
 
-use support::{machine, needs};
+use support::{lamina, machine, needs};
 
-use crate::command::{Images, binary};
+use crate::command::Images;
 use crate::debian;
 
 /// Calls at which a load is killed, and which one of them: beginning, unpacking, syncing, publishing.
@@ -31,7 +31,7 @@ fn load_that_was_killed_leaves_all_or_nothing_and_can_be_repeated() {
         let mut load = std::process::Command::new("strace");
         load.args(["-f", "-qq", "-o", "/dev/null", "-e", &format!("trace={call}")]);
         load.args(["-e", &format!("inject={call}:signal=KILL:when={nth}")]);
-        load.arg(binary())
+        load.arg(lamina::snapshotter_binary())
             .args(["image", "--root"])
             .arg(images.root())
             .arg("load")
@@ -39,6 +39,12 @@ fn load_that_was_killed_leaves_all_or_nothing_and_can_be_repeated() {
             .args(["--tag", "app"]);
         let status = load.status().expect("strace starts");
         killed += u32::from(!status.success());
+        let root = images.root();
+        let checked = machine::run(
+            lamina::snapshotter_binary().to_str().expect("UTF-8"),
+            &["fsck".as_ref(), "--root".as_ref(), root.as_os_str()],
+        );
+        assert!(checked.contains("no fault"), "{call} {nth}: {checked}");
         let listed = images.json(&["list"]);
         let names: Vec<_> = listed.as_array().expect("list").iter().map(|image| image["reference"].clone()).collect();
         assert!(names.is_empty() || names == ["docker.io/library/app:latest"], "{call} {nth}: {names:?}");
