@@ -226,3 +226,60 @@ fn failure_of_any_call_is_an_error_and_no_panic() {
         assert!(outcome.is_err(), "call {nth} failed and nobody noticed");
     }
 }
+
+/// One entry of every kind, with long names, attributes and a map of holes.
+fn everything() -> Vec<u8> {
+    let mut dressed = attributes(0o755);
+    dressed.xattrs.push((b"user.note".to_vec(), b"value\nof two lines".to_vec()));
+    Tar::new()
+        .entry("d/", Kind::Dir, dressed)
+        .file("d/f", &[b'x'; 700])
+        .file(&"long/".repeat(30), b"")
+        .symlink("d/s", "../elsewhere")
+        .link("d/h", "d/f")
+        .file("d/.wh.gone", b"")
+        .file("d/.wh..wh..opq", b"")
+        .entry("p", Kind::Special { format: libc::S_IFIFO, rdev: 0 }, attributes(0o600))
+        .bytes()
+}
+
+/// Changes bytes, and makes the checksums of headers right again: else almost every change would be stopped there.
+fn mutated(mut bytes: Vec<u8>, changes: &[(proptest::sample::Index, u8)]) -> Vec<u8> {
+    for (at, byte) in changes {
+        let at = at.index(bytes.len());
+        bytes[at] = *byte;
+    }
+    for block in bytes.chunks_exact_mut(512).filter(|block| &block[257..262] == b"ustar") {
+        let mut header = tar::Header::new_old();
+        header.as_mut_bytes().copy_from_slice(block);
+        header.set_cksum();
+        block.copy_from_slice(header.as_bytes());
+    }
+    bytes
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::test_runner::Config { cases: 256, failure_persistence: None, ..Default::default() })]
+
+    /// Whatever an archive says, it is applied or refused: nothing outside changes, nothing panics, and what was applied can be
+    /// written again.
+    #[test]
+    fn mutated_archives_are_applied_or_refused(
+        changes in proptest::collection::vec((proptest::prelude::any::<proptest::sample::Index>(), proptest::prelude::any::<u8>()), 0..12),
+    ) {
+        let home = tempfile::tempdir().expect("temporary directory");
+        let (inside, canary) = (home.path().join("inside"), home.path().join("elsewhere"));
+        std::fs::create_dir(&inside).expect("mkdir");
+        std::fs::write(&canary, "untouched").expect("write");
+        let root = std::fs::File::open(&inside).expect("open");
+        let limits = Limits { bytes_max: 1 << 20, inodes_max: 1000 };
+        let options = ApplyOptions { limits, ..ApplyOptions::default() };
+        let outcome = apply(std::os::fd::AsFd::as_fd(&root), mutated(everything(), &changes).as_slice(), &options);
+        let left: Vec<_> = std::fs::read_dir(home.path()).expect("read").map(|entry| entry.expect("entry").file_name()).collect();
+        assert_eq!(left.len(), 2, "{left:?}");
+        assert_eq!(std::fs::read(&canary).expect("read"), b"untouched");
+        if outcome.is_ok() {
+            crate::layer::diff::diff(std::os::fd::AsFd::as_fd(&root), std::io::sink()).expect("it is written again");
+        }
+    }
+}
