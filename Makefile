@@ -10,13 +10,14 @@ export LAMINA_FS ?= $(TARGET)/release/lamina-fs
 export LAMINA_SNAPSHOTTER ?= $(TARGET)/release/lamina-snapshotter
 export LAMINA_SUITES ?= $(SUITES)/bin
 
-.PHONY: help demo test check deps suites-deps rivals-deps compare-suites bench bench-deps build
+.PHONY: help demo test check deps suites-deps rivals-deps compare-suites bench bench-deps bench-unpack build
 
 help:
 	@echo "make demo            mount a Debian system from three layers, as an unprivileged user"
 	@echo "make test            everything: the oracle, mounted, rootless, snapshotter and third-party suites (root, some 20 minutes)"
 	@echo "make check           what needs no privilege and little time: format, lints, unit tests"
 	@echo "make bench           Lamina, overlayfs and the FUSE rivals side by side, with plots in target/bench (root; BENCH=--quick for a smoke run)"
+	@echo "make bench-unpack    the same image unpacked by Lamina, umoci, podman and containerd, side by side (root; some 5 minutes)"
 	@echo "make compare-suites  the third-party suites on overlayfs, fuse-overlayfs and Lamina, side by side (root)"
 
 demo: deps build
@@ -57,3 +58,7 @@ bench: deps rivals-deps bench-deps build
 bench-deps:
 	@command -v fio >/dev/null && command -v unionfs >/dev/null || ! command -v apt-get >/dev/null || [ "$$(id -u)" != 0 ] || \
 		DEBIAN_FRONTEND=noninteractive apt-get -qq -o Dpkg::Use-Pty=0 install --no-install-recommends fio unionfs-fuse git >/dev/null
+
+bench-unpack: deps
+	@cargo build --release --quiet -p lamina-snapshotter
+	@benches/unpack $(TARGET)/release/lamina-snapshotter

@@ -6,6 +6,7 @@
 
 pub mod digest;
 pub mod error;
+pub mod image;
 pub mod mount;
 pub mod service;
 pub mod snapshot;

@@ -2,6 +2,10 @@
 //!
 //! Invariant: only `Upper` has verbs that change a layer.
 
+mod apply;
+mod archive;
+mod blob;
+mod diff;
 mod lower;
 mod overlap;
 mod override_stat;
@@ -10,6 +14,17 @@ mod upper;
 mod whiteout;
 mod work;
 
+pub use crate::sys::stat::Timestamp;
+pub use apply::{Applied, ApplyError, ApplyOptions, LAYER_BYTES_MAX, LAYER_INODES_MAX, Limits, Usage, apply, inherit};
+pub use archive::{
+    Archive, ArchiveError, ArchiveWriter, Attributes as ArchiveAttributes, Entry as ArchiveEntry, Fault,
+    Kind as ArchiveKind, Name, Piece,
+};
+pub use blob::{
+    Blob, BlobDigests, Compression, EXPANSION_BYTES_MAX, EXPANSION_FREE_BYTES, EXPANSION_RATIO_MAX, Expansion,
+    read_blob,
+};
+pub use diff::{DiffError, Diffed, diff};
 pub use lower::{DirMarks, Entry, Layer, LayerId};
 pub use override_stat::{Overridden, OverrideStat, is_override_xattr, show_security, store_security};
 pub use setup::SetupError;

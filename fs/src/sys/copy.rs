@@ -131,7 +131,8 @@ pub fn write_at(fd: BorrowedFd<'_>, offset: u64, data: &[u8]) -> Result<usize> {
     Ok(written)
 }
 
-fn write_all_at(fd: BorrowedFd<'_>, offset: u64, data: &[u8]) -> Result<()> {
+/// Writes all of it, or fails. See pwrite(2).
+pub fn write_all_at(fd: BorrowedFd<'_>, offset: u64, data: &[u8]) -> Result<()> {
     let mut written = 0;
     while written < data.len() {
         match write_at(fd, offset + written as u64, &data[written..])? {

@@ -13,6 +13,7 @@ pub mod handle;
 pub mod ioctl;
 pub mod map;
 pub mod memory;
+pub mod node;
 pub mod open;
 pub mod rename;
 pub mod stat;

@@ -2,10 +2,13 @@
 //!
 //! Owns the arguments. Must not know the store's insides.
 
+mod bars;
 mod config;
 mod doctor;
+mod image;
 mod notify;
 mod serve;
+mod table;
 
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use lamina_snapshotter::store::Store;
@@ -22,6 +25,8 @@ pub struct Cli {
 
 #[derive(Subcommand, Debug)]
 enum Command {
+    /// Load, save, pull, push, list and remove images.
+    Image(Box<image::Image>),
     /// Answer containerd on a unix socket.
     Serve(serve::Serve),
     /// Print the configuration that tells containerd of this snapshotter.
@@ -59,6 +64,7 @@ impl Cli {
     /// Does what it says.
     pub fn run(self) -> anyhow::Result<ExitCode> {
         match self.command {
+            Command::Image(image) => image.run()?,
             Command::Serve(serve) => serve.run()?,
             Command::Config(config) => return config.run(),
             Command::Doctor(root) => return doctor::run(&root.path()?),

@@ -16,6 +16,7 @@ mod lock;
 mod metadata;
 mod prune;
 mod snapshots;
+mod spool;
 #[cfg(test)]
 mod tests;
 
@@ -28,6 +29,7 @@ pub use leases::Lease;
 pub use lock::Hold;
 pub use prune::Pruned;
 pub(crate) use snapshots::boot;
+pub use spool::BlobSpool;
 
 use crate::digest::{ChainId, Digest};
 use crate::error::{Error, Result};

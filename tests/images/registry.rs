@@ -1,0 +1,145 @@
+//! Pull and push against Debian's docker-registry.
+
+use std::path::Path;
+
+use support::{machine, needs};
+
+use crate::command::Images;
+use crate::debian;
+use crate::server::{Line, Server};
+
+fn missing() -> Option<String> {
+    debian::missing().or_else(Server::missing)
+}
+
+/// A store with the test image under a name in the registry.
+fn loaded(name: &str) -> Images {
+    let images = Images::new();
+    images.run(&["load".as_ref(), debian::layout().as_os_str(), "--tag".as_ref(), name.as_ref()]);
+    images
+}
+
+fn blobs(images: &Images, name: &str) -> Vec<(String, u64)> {
+    let inspected = images.json(&["inspect", name]);
+    let layers = inspected["layers"].as_array().expect("layers");
+    let blob = |layer: &serde_json::Value| {
+        (layer["blob"].as_str().expect("digest").to_owned(), layer["blob_bytes"].as_u64().expect("size"))
+    };
+    layers.iter().map(blob).collect()
+}
+
+#[test]
+fn pushed_image_is_pulled_again_and_read_by_skopeo() {
+    needs!(missing(), machine::program("skopeo"));
+    let server = Server::open();
+    let name = format!("localhost:{}/team/app:1", server.port);
+    let images = loaded(&name);
+    let pushed = images.json(&["push", &name]);
+    let seen = machine::run("skopeo", &["inspect", "--tls-verify=false", &format!("docker://{name}")]);
+    let seen: serde_json::Value = serde_json::from_str(&seen).expect("JSON");
+    assert_eq!(seen["Digest"], pushed["digest"]);
+    let other = Images::new();
+    other.run(&["pull", &name]);
+    assert_eq!(other.json(&["list"])[0]["digest"], pushed["digest"]);
+    assert_eq!(other.layers(&name).len(), images.layers(&name).len());
+    let digest = pushed["digest"].as_str().expect("digest");
+    let by_digest = format!("localhost:{}/team/app@{digest}", server.port);
+    other.run(&["pull", &by_digest]);
+    assert_eq!(other.json(&["list"]).as_array().map(Vec::len), Some(2));
+}
+
+#[test]
+fn pull_goes_on_where_the_connection_was_cut() {
+    needs!(missing());
+    let server = Server::open();
+    let name = format!("localhost:{}/app:1", server.port);
+    let images = loaded(&name);
+    images.run(&["push", &name]);
+    let total: u64 = blobs(&images, &name).iter().map(|(_, bytes)| bytes).sum();
+    let line = Line::to(server.port, &[2_000_000, 5_000_000]);
+    let cut = format!("localhost:{}/app:1", line.port);
+    let other = Images::new();
+    other.run(&["pull", &cut]);
+    assert_eq!(line.cuts(), 2);
+    // What was sent once is not sent again: headers and documents are all that comes besides.
+    assert!(line.returned() >= total && line.returned() < total + 200_000, "{} of {total}", line.returned());
+    assert_eq!(blobs(&other, &cut), blobs(&images, &name));
+}
+
+#[test]
+fn blob_with_other_content_is_refused_and_leaves_nothing() {
+    needs!(missing());
+    let server = Server::open();
+    let name = format!("localhost:{}/app:1", server.port);
+    let images = loaded(&name);
+    images.run(&["push", &name]);
+    let (digest, _) = blobs(&images, &name)[0].clone();
+    let file = server.blob(&digest);
+    let mut bytes = std::fs::read(&file).expect("read");
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&file, bytes).expect("write");
+    let other = Images::new();
+    let text = other.refusal(&["pull", &name]);
+    assert!(text.contains(&digest) && text.contains("has other content"), "{text}");
+    other.assert_empty();
+}
+
+#[test]
+fn unknown_tag_and_unreachable_registry_are_a_sentence_each() {
+    needs!(missing());
+    let server = Server::open();
+    let images = Images::new();
+    let text = images.refusal(&["pull", &format!("localhost:{}/app:none", server.port)]);
+    assert!(text.contains("has no image app:none"), "{text}");
+    let port = server.port;
+    drop(server);
+    let text = images.refusal(&["pull", &format!("localhost:{port}/app:1")]);
+    assert!(text.contains("cannot be reached"), "{text}");
+    images.assert_empty();
+}
+
+fn auth_file(images: &Images, port: u16, password: &str) -> std::path::PathBuf {
+    let path = images.scratch("auth.json");
+    let text = format!(r#"{{"auths":{{"localhost:{port}":{{"username":"user","password":"{password}"}}}}}}"#);
+    std::fs::write(&path, text).expect("write");
+    path
+}
+
+#[test]
+fn password_is_asked_for_refused_and_taken() {
+    needs!(missing());
+    let server = Server::with_password();
+    let name = format!("localhost:{}/app:1", server.port);
+    let images = loaded(&name);
+    let text = images.refusal(&["push", &name]);
+    assert!(text.contains("log in"), "{text}");
+    let wrong = auth_file(&images, server.port, "wrong");
+    let images = images.with("REGISTRY_AUTH_FILE", &wrong);
+    let text = images.refusal(&["push", &name]);
+    assert!(text.contains("the password is wrong") && text.contains("user"), "{text}");
+    auth_file(&images, server.port, "right");
+    images.run(&["push", &name]);
+}
+
+#[test]
+fn credential_helper_is_asked() {
+    needs!(missing());
+    let server = Server::with_password();
+    let name = format!("localhost:{}/app:1", server.port);
+    let images = loaded(&name);
+    let dir = images.scratch("docker");
+    std::fs::create_dir(&dir).expect("mkdir");
+    std::fs::write(dir.join("config.json"), r#"{"credsStore":"test"}"#).expect("write");
+    let helper = dir.join("docker-credential-test");
+    let script = format!(
+        "#!/bin/sh\nread -r server\n[ \"$1 $server\" = 'get localhost:{}' ] || {{ echo 'credentials not found'; exit 1; }}\n\
+         echo '{{\"Username\":\"user\",\"Secret\":\"right\"}}'\n",
+        server.port
+    );
+    std::fs::write(&helper, script).expect("write");
+    machine::run("chmod", &["755", helper.to_str().expect("UTF-8")]);
+    let path = format!("{}:{}", dir.display(), std::env::var("PATH").unwrap_or_default());
+    let images = images.with("DOCKER_CONFIG", &dir).with("PATH", Path::new(&path));
+    images.run(&["push", &name]);
+}

@@ -1,0 +1,146 @@
+//! Debian's docker-registry on a loopback port, and a line to it that cuts itself. It owns the process, its storage and the threads
+//! of the line. Invariant: ports are the kernel's choice, read from whoever got them.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use support::machine;
+use tempfile::TempDir;
+
+/// A user called `user` with the password `right`, for htpasswd authentication.
+const HTPASSWD: &str = "user:$2b$05$abcdefghijklmnopqrstuu8xaCxxL82bnl.UY74PMksDxIJShppPC\n";
+
+/// A running registry.
+pub struct Server {
+    child: Child,
+    home: TempDir,
+    pub port: u16,
+}
+
+impl Server {
+    pub fn missing() -> Option<String> {
+        machine::program("docker-registry")
+    }
+
+    /// Anybody may do anything.
+    pub fn open() -> Server {
+        Server::start("")
+    }
+
+    /// Only `user` may, with the password `right`.
+    pub fn with_password() -> Server {
+        Server::start("auth:\n  htpasswd:\n    realm: test\n    path: HOME/htpasswd\n")
+    }
+
+    fn start(auth: &str) -> Server {
+        let home = tempfile::Builder::new().prefix("lamina-registry-").tempdir().expect("mkdir");
+        let path = home.path().display().to_string();
+        std::fs::write(home.path().join("htpasswd"), HTPASSWD).expect("write");
+        let config = format!(
+            "version: 0.1\nlog:\n  level: info\nstorage:\n  filesystem:\n    rootdirectory: HOME/data\nhttp:\n  addr: 127.0.0.1:0\n{auth}"
+        );
+        std::fs::write(home.path().join("config.yml"), config.replace("HOME", &path)).expect("write");
+        let mut child = Command::new(machine::find_program("docker-registry").expect("it was looked for"))
+            .args(["serve", &format!("{path}/config.yml")])
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("docker-registry starts");
+        let mut log = BufReader::new(child.stderr.take().expect("pipe"));
+        let mut line = String::new();
+        let port = loop {
+            line.clear();
+            assert!(log.read_line(&mut line).expect("read") > 0, "docker-registry ended before it listened");
+            if let Some((_, rest)) = line.split_once("listening on 127.0.0.1:") {
+                let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
+                break digits.parse().expect("a port");
+            }
+        };
+        // It logs every request, and would stop where nobody reads.
+        std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
+        Server { child, home, port }
+    }
+
+    /// The file in which it keeps a blob.
+    pub fn blob(&self, digest: &str) -> PathBuf {
+        let hex = digest.trim_start_matches("sha256:");
+        self.home.path().join("data/docker/registry/v2/blobs/sha256").join(&hex[..2]).join(hex).join("data")
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if let Err(error) = self.child.kill().and_then(|()| self.child.wait()) {
+            eprintln!("docker-registry: {error}");
+        }
+    }
+}
+
+/// A line to a registry that is cut once so many bytes have come back, and counts them.
+pub struct Line {
+    pub port: u16,
+    counts: Arc<Counts>,
+}
+
+#[derive(Default)]
+struct Counts {
+    returned: AtomicU64,
+    cuts: AtomicUsize,
+}
+
+impl Line {
+    /// `cuts` are the counts of returned bytes, ascending, at which the connection that carries them is cut.
+    pub fn to(server: u16, cuts: &'static [u64]) -> Line {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
+        let port = listener.local_addr().expect("address").port();
+        let counts = Arc::new(Counts::default());
+        let shared = Arc::clone(&counts);
+        // The threads end with the test's process; none holds what outlives it.
+        std::thread::spawn(move || {
+            for client in listener.incoming().map_while(Result::ok) {
+                let Ok(upstream) = TcpStream::connect(("127.0.0.1", server)) else { return };
+                let (from, to) = (client.try_clone().expect("dup"), upstream.try_clone().expect("dup"));
+                std::thread::spawn(move || carry(from, to, |_| false));
+                let counts = Arc::clone(&shared);
+                std::thread::spawn(move || carry(upstream, client, |bytes| counts.add(bytes, cuts)));
+            }
+        });
+        Line { port, counts }
+    }
+
+    /// Bytes that came back from the registry.
+    pub fn returned(&self) -> u64 {
+        self.counts.returned.load(Ordering::SeqCst)
+    }
+
+    /// How often it was cut.
+    pub fn cuts(&self) -> usize {
+        self.counts.cuts.load(Ordering::SeqCst)
+    }
+}
+
+impl Counts {
+    /// Counts, and says whether this connection ends here.
+    fn add(&self, bytes: u64, cuts: &[u64]) -> bool {
+        let total = self.returned.fetch_add(bytes, Ordering::SeqCst) + bytes;
+        let at = self.cuts.load(Ordering::SeqCst);
+        cuts.get(at).is_some_and(|cut| total >= *cut)
+            && self.cuts.compare_exchange(at, at + 1, Ordering::SeqCst, Ordering::SeqCst).is_ok()
+    }
+}
+
+fn carry(mut from: TcpStream, mut to: TcpStream, cut: impl Fn(u64) -> bool) {
+    let mut buffer = vec![0; 16 << 10];
+    loop {
+        let read = from.read(&mut buffer).unwrap_or(0);
+        // Whichever side ends first ends both.
+        if read == 0 || to.write_all(&buffer[..read]).is_err() || cut(read as u64) {
+            let ended = to.shutdown(Shutdown::Both).and(from.shutdown(Shutdown::Both));
+            return ended.unwrap_or_default();
+        }
+    }
+}
