@@ -7,6 +7,7 @@ RIVALS := $(CURDIR)/target/rivals
 # Rustup puts cargo where a new shell finds it, but not a running one.
 export PATH := $(or $(CARGO_HOME),$(HOME)/.cargo)/bin:$(PATH)
 export LAMINA_FS ?= $(TARGET)/release/lamina-fs
+export LAMINA_OCI ?= $(TARGET)/release/lamina-oci
 export LAMINA_SUITES ?= $(SUITES)/bin
 
 .PHONY: help demo test check deps suites-deps rivals-deps compare-suites bench bench-deps build
@@ -32,7 +33,7 @@ check:
 	cargo test --quiet -p lamina-tests --test tidy
 
 build: deps
-	@cargo build --release --quiet -p lamina-fs
+	@cargo build --release --quiet -p lamina-fs -p lamina-runtime
 
 deps:
 	@scripts/deps
