@@ -10,13 +10,14 @@ export LAMINA_FS ?= $(TARGET)/release/lamina-fs
 export LAMINA_OCI ?= $(TARGET)/release/lamina-oci
 export LAMINA_SUITES ?= $(SUITES)/bin
 
-.PHONY: help demo test check deps suites-deps rivals-deps compare-suites bench bench-deps build
+.PHONY: help demo test check deps suites-deps rivals-deps compare-suites compare-runtimes bench bench-deps build
 
 help:
 	@echo "make demo            mount a Debian system from three layers, as an unprivileged user"
 	@echo "make test            everything: the oracle, mounted, rootless and third-party suites (root, some 20 minutes)"
 	@echo "make check           what needs no privilege and little time: format, lints, unit tests"
 	@echo "make bench           Lamina, overlayfs and the FUSE rivals side by side, with plots in target/bench (root; BENCH=--quick for a smoke run)"
+	@echo "make compare-runtimes  the OCI specification's MUSTs asked of lamina-oci, runc and crun (root)"
 	@echo "make compare-suites  the third-party suites on overlayfs, fuse-overlayfs and Lamina, side by side (root)"
 
 demo: deps build
@@ -47,6 +48,9 @@ rivals-deps: deps
 
 compare-suites: suites-deps rivals-deps build
 	@cargo run --quiet --release -p lamina-tests --bin compare-suites
+
+compare-runtimes: build
+	@cargo run --quiet --release -p lamina-tests --bin compare-runtimes
 
 # Rivals that cannot be installed are named by the comparison and left out.
 bench: deps rivals-deps bench-deps build

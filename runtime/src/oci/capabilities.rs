@@ -122,14 +122,18 @@ impl Wanted {
     pub fn apply(&self) -> Result<()> {
         set_capabilities(None, self.sets).doing(|| format!("set process.capabilities to {:?}", self.sets))?;
         clear_ambient_capability_set().doing(|| "clear the ambient capabilities".into())?;
-        for number in 0..=LAST {
-            if self.ambient.contains(one(number)) {
-                let raised = configure_capability_in_ambient_set(one(number), true);
+        let mut refused = CapabilitySet::empty();
+        for capability in (0..=LAST).map(one).filter(|capability| self.ambient.contains(*capability)) {
+            match configure_capability_in_ambient_set(capability, true) {
                 // Only what is permitted and inheritable can be ambient; the specification wants a warning for the rest.
-                if let Err(errno) = raised {
-                    log::warn(&format!("process.capabilities.ambient: {:?}: {errno}", one(number)));
-                }
+                Err(Errno::PERM) => refused |= capability,
+                outcome => outcome.doing(|| format!("make {capability:?} ambient"))?,
             }
+        }
+        if !refused.is_empty() {
+            log::warn(&format!(
+                "process.capabilities.ambient: neither permitted nor inheritable, left out: {refused:?}"
+            ));
         }
         Ok(())
     }

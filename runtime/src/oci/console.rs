@@ -13,7 +13,8 @@ use rustix::net::{
     SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
 };
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, unlockpt};
-use rustix::termios::{Winsize, tcsetwinsize};
+use rustix::stdio::stdin;
+use rustix::termios::{Winsize, isatty, tcgetwinsize, tcsetwinsize};
 use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -47,9 +48,7 @@ impl Console {
         unlockpt(&master).doing(|| "unlock the terminal".into())?;
         let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
         let terminal = ioctl_tiocgptpeer(&master, flags).doing(|| "open the terminal".into())?;
-        if let Some(size) = process.console_size() {
-            let (rows, columns) = (size.height() as u16, size.width() as u16);
-            let size = Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+        if let Some(size) = size(process)? {
             tcsetwinsize(&terminal, size).doing(|| "set process.consoleSize".into())?;
         }
         Ok(Console { master, terminal })
@@ -120,6 +119,18 @@ impl Receiver {
                 receive(&outside).doing(|| "receive the container's terminal".into()).map(Some)
             }
         }
+    }
+}
+
+/// The size of config.json, else that of the caller's terminal: set before the program can ask for it.
+fn size(process: &Process) -> Result<Option<Winsize>> {
+    if let Some(size) = process.console_size() {
+        let (rows, columns) = (size.height() as u16, size.width() as u16);
+        return Ok(Some(Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 }));
+    }
+    match isatty(stdin()) {
+        true => tcgetwinsize(stdin()).doing(|| "ask for the size of the terminal".into()).map(Some),
+        false => Ok(None),
     }
 }
 

@@ -6,6 +6,7 @@
 use super::cgroup::path::CgroupPath;
 use super::cgroup::{self, Membership};
 use super::console::Receiver;
+use super::foreground::Attention;
 use super::id_maps::IdMaps;
 use super::init::{self, Job};
 use super::mount_options::{IdMap, Options as MountOptions};
@@ -14,7 +15,7 @@ use super::rootfs::{Entry, clone_tree};
 use super::seccomp::Filter;
 use super::state::{Claim, FIFO, Root, Saved, Status, replace, start_time};
 use super::sync::{Line, Report};
-use super::{delete, foreground, hooks, idle_namespace, log, mounts, rlimits, spec, state, sysctl};
+use super::{delete, hooks, idle_namespace, log, mounts, rlimits, spec, state, sysctl};
 use crate::error::{Doing, Error, Result};
 use crate::sys::clone;
 use crate::sys::mount::{Attributes, set_attributes};
@@ -77,26 +78,31 @@ pub fn create(root: &Root, options: &Options) -> Result<()> {
 pub fn run(root: &Root, options: &Options, detach: bool, keep: bool) -> Result<i32> {
     let made = make(root, options, if detach { Then::Detach } else { Then::Attend })?;
     let remove = || delete::delete(root, &options.id, true);
-    let started = made.line.go(b"").and_then(|()| match made.line.wait()? {
-        Report::Failed(reason) => Err(Error::Inside(reason)),
-        _ => Ok(()),
-    });
-    let started = started.and_then(|()| {
-        let poststart = made.spec.hooks().as_ref().and_then(|all| all.poststart().as_ref());
-        hooks::run("poststart", poststart, &hooks::input(&made.saved.state(Status::Running))?, &options.bundle)
-    });
-    if let Err(error) = started {
-        remove()?;
-        return Err(error);
-    }
-    if detach {
-        return Ok(0);
-    }
-    let code = foreground::attend(made.pid, made.console)?;
+    let attention = match begin(&made, &options.bundle, detach) {
+        Ok(Some(attention)) => attention,
+        Ok(None) => return Ok(0),
+        Err(error) => {
+            remove()?;
+            return Err(error);
+        }
+    };
+    let code = attention.attend(made.pid, made.console)?;
     if !keep {
         remove()?;
     }
     Ok(code)
+}
+
+/// Lets the process begin, and runs the hooks that follow.
+fn begin(made: &Made, bundle: &Path, detach: bool) -> Result<Option<Attention>> {
+    let attention = (!detach).then(Attention::begin).transpose()?;
+    made.line.go(b"")?;
+    if let Report::Failed(reason) = made.line.wait()? {
+        return Err(Error::Inside(reason));
+    }
+    let poststart = made.spec.hooks().as_ref().and_then(|all| all.poststart().as_ref());
+    hooks::run("poststart", poststart, &hooks::input(&made.saved.state(Status::Running))?, bundle)?;
+    Ok(attention)
 }
 
 fn make(root: &Root, options: &Options, then: Then) -> Result<Made> {

@@ -5,10 +5,11 @@
 
 use super::console::{Console, Receiver};
 use super::create::{Then, activation, receiver};
+use super::foreground::Attention;
 use super::seccomp::Filter;
 use super::state::{Root, Status, replace};
 use super::sync::{Line, Report};
-use super::{foreground, init, log, namespaces, process, resolve, rlimits, spec};
+use super::{init, log, namespaces, process, resolve, rlimits, spec};
 use crate::error::{Doing, Error, Result};
 use crate::sys::clone;
 use nix::sched::CloneFlags;
@@ -96,11 +97,13 @@ pub fn exec(root: &Root, options: &Options) -> Result<i32> {
         init::fail(&inside, &error)
     };
     drop(inside);
+    // Begun before the process is: what it prints may be answered with a signal at once.
+    let attention = (then == Then::Attend).then(Attention::begin).transpose()?;
     let mut started = None;
     match converse(&line, step, &cgroups, options, &mut started) {
-        Ok(pid) => match then {
-            Then::Attend => foreground::attend(pid, receiver.map(Receiver::receive).transpose()?.flatten()),
-            _ => Ok(0),
+        Ok(pid) => match attention {
+            Some(attention) => attention.attend(pid, receiver.map(Receiver::receive).transpose()?.flatten()),
+            None => Ok(0),
         },
         Err(error) => {
             for process in [Some(step), started].into_iter().flatten() {

@@ -34,27 +34,37 @@ const OWN: [Number; 10] = [
     Number::SIGURG,
 ];
 
-/// Waits for a child to end; with a console, joins it to our standard streams. Answers its exit code.
-pub fn attend(pid: i32, console: Option<OwnedFd>) -> Result<i32> {
-    let child = Pid::from_raw(pid).ok_or_else(|| Error::Inside("there is no process to wait for".into()))?;
-    let process = match pidfd_open(child, PidfdFlags::empty()) {
-        // A child keeps its number until it is waited for.
-        Err(Errno::SRCH) => return exit_code(child),
-        outcome => outcome.doing(|| "open the container's process".into())?,
-    };
-    let mut signals = SigSet::all();
-    for own in OWN {
-        signals.remove(own);
+/// Signals that arrive wait to be passed on, instead of ending the runtime.
+#[derive(Debug)]
+pub struct Attention(SignalFd);
+
+impl Attention {
+    /// To be begun before the process is: what it makes others do may be answered with a signal at once.
+    pub fn begin() -> Result<Self> {
+        let mut signals = SigSet::all();
+        for own in OWN {
+            signals.remove(own);
+        }
+        signals.thread_block().doing(|| "block signals".into())?;
+        let signals = SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK);
+        signals.doing(|| "wait for signals".into()).map(Attention)
     }
-    signals.thread_block().doing(|| "block signals".into())?;
-    let signals = SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
-        .doing(|| "wait for signals".into())?;
-    let mut relay = console.map(Relay::new).transpose()?;
-    while !turn(&process, child, &signals, relay.as_mut())? {}
-    if let Some(relay) = &mut relay {
-        relay.drain()?;
+
+    /// Waits for a child to end; with a console, joins it to our standard streams. Answers its exit code.
+    pub fn attend(&self, pid: i32, console: Option<OwnedFd>) -> Result<i32> {
+        let child = Pid::from_raw(pid).ok_or_else(|| Error::Inside("there is no process to wait for".into()))?;
+        let process = match pidfd_open(child, PidfdFlags::empty()) {
+            // A child keeps its number until it is waited for.
+            Err(Errno::SRCH) => return exit_code(child),
+            outcome => outcome.doing(|| "open the container's process".into())?,
+        };
+        let mut relay = console.map(Relay::new).transpose()?;
+        while !turn(&process, child, &self.0, relay.as_mut())? {}
+        if let Some(relay) = &mut relay {
+            relay.drain()?;
+        }
+        exit_code(child)
     }
-    exit_code(child)
 }
 
 /// Waits for the next thing to happen, and sees to it. True when the process has ended.
