@@ -96,7 +96,7 @@ impl Bundle {
             fs::create_dir_all(root.join(name)).expect("a directory of the root filesystem");
         }
         let busybox = machine::find_program("busybox").expect("busybox is installed");
-        fs::copy(busybox, root.join("bin/busybox")).expect("busybox is copied");
+        copy(&busybox, &root.join("bin/busybox"));
         for name in APPLETS {
             symlink("busybox", root.join("bin").join(name)).expect("a link to busybox");
         }
@@ -254,6 +254,12 @@ pub fn find_cgroups(word: &str) -> Vec<PathBuf> {
         found.extend(below.map(|entry| entry.path()).filter(|path| path.to_string_lossy().contains(word)));
     }
     found
+}
+
+/// Copies a program, by another process: a descriptor of ours that is open for writing could be inherited by a program that another test
+/// starts just then, and what is open for writing cannot be executed.
+pub fn copy(from: &Path, to: &Path) {
+    machine::run("cp", &[from, to]);
 }
 
 pub fn chmod(path: &Path, mode: u32) {

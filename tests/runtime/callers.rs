@@ -110,7 +110,8 @@ fn podman_runs_enters_pauses_and_stops() {
         .extend(["run", "--rm", "-it"].iter().chain(&LIMITS).chain(&["box", "tty"]).map(|word| (*word).to_owned()));
     let line = format!("podman {}", interactive.join(" "));
     assert_eq!(
-        answers(0, "script", &["--quiet", "--return", "--command", &line, "/dev/null"]).trim_matches(['\0', '\r']),
+        answers(0, "script", &["--quiet", "--return", "--command", &line, "/dev/null"])
+            .trim_matches(['\0', '\r', '\n']),
         "/dev/pts/0"
     );
 }

@@ -1,6 +1,6 @@
 //! Containers of a user without privileges: a user namespace with one id, no cgroup, devices of the host.
 
-use crate::bundle::{Bundle, Said, chmod};
+use crate::bundle::{Bundle, Said, chmod, copy};
 use serde_json::json;
 use std::fs;
 use std::os::unix::fs::chown;
@@ -18,7 +18,7 @@ fn missing() -> Option<String> {
 fn bundle() -> Bundle {
     let mut bundle = Bundle::ours();
     let program = bundle.path().join("lamina-oci");
-    fs::copy(&bundle.runtime.program, &program).expect("the runtime is copied");
+    copy(&bundle.runtime.program, &program);
     bundle.runtime.program = program;
     let id = USER.to_string();
     bundle.before = ["setpriv", "--reuid", &id, "--regid", &id, "--clear-groups", "--inh-caps=-all", "--"]

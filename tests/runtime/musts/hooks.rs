@@ -4,7 +4,6 @@ use super::linux::namespace;
 use crate::bundle::{Bundle, Runtime};
 use serde_json::{Value, json};
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 
 /// A hook that notes its name in a file of the bundle.
 fn noting(bundle: &Bundle, name: &str) -> Value {
@@ -93,8 +92,10 @@ pub fn create_container_hooks_must_run_in_the_containers_namespaces(runtime: &Ru
 pub fn start_container_hooks_must_run_inside(runtime: &Runtime) {
     let mut bundle = Bundle::new(runtime);
     let program = bundle.rootfs().join("bin/note");
-    fs::write(&program, "#!/bin/sh\nhostname > /noted\n").expect("a hook");
-    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).expect("chmod");
+    support::machine::shell(&format!(
+        "printf '#!/bin/sh\\nhostname > /noted\\n' > {0}; chmod 755 {0}",
+        program.display()
+    ));
     bundle.set("/hooks/startContainer", json!([{"path": "/bin/note", "env": ["PATH=/bin"]}]));
     bundle.create().ok();
     assert!(!bundle.rootfs().join("noted").exists());

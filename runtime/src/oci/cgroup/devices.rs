@@ -178,6 +178,28 @@ mod tests {
         assert_eq!(rule(r#"{"allow":true,"type":"c","major":10,"access":"rw"}"#), "c 10:* rw");
     }
 
+    /// Needs root and a version 2 hierarchy: the program is loaded, and decides for a process.
+    #[test]
+    fn the_kernel_takes_the_program_and_obeys_it() {
+        let layout = super::super::layout::Layout::detect().unwrap();
+        let Some(hierarchy) = layout.0.iter().find(|hierarchy| hierarchy.unified) else {
+            return println!("SKIPPED: no cgroup hierarchy of version 2 is mounted");
+        };
+        let path = hierarchy.point.join(format!("lamina-unit-{}", std::process::id()));
+        if let Err(error) = std::fs::create_dir(&path) {
+            return println!("SKIPPED: {}: {error}", path.display());
+        }
+        let membership =
+            Membership(vec![super::super::Directory { path: path.clone(), controllers: Vec::new(), unified: true }]);
+        let rules = r#"[{"allow":false}, {"allow":true,"type":"c","major":1,"minor":11,"access":"w"}]"#;
+        let applied = apply(&membership, &serde_json::from_str::<Vec<_>>(rules).unwrap());
+        let script = "echo $$ > $0/cgroup.procs; : < /dev/zero && echo zero; (: < /dev/kmsg) 2>&1 | grep -c permitted; : > /dev/kmsg && echo written";
+        let output = std::process::Command::new("sh").args(["-c", script]).arg(&path).output().unwrap();
+        membership.remove().unwrap();
+        applied.unwrap();
+        assert_eq!(String::from_utf8_lossy(&output.stdout), "zero\n1\nwritten\n", "{output:?}");
+    }
+
     #[test]
     fn a_program_ends_at_the_rule_for_everything() {
         let everything = Rule { allow: false, kind: None, major: None, minor: None, access: ALL };
