@@ -109,11 +109,9 @@ fn podman_runs_enters_pauses_and_stops() {
     interactive
         .extend(["run", "--rm", "-it"].iter().chain(&LIMITS).chain(&["box", "tty"]).map(|word| (*word).to_owned()));
     let line = format!("podman {}", interactive.join(" "));
-    assert_eq!(
-        answers(0, "script", &["--quiet", "--return", "--command", &line, "/dev/null"])
-            .trim_matches(['\0', '\r', '\n']),
-        "/dev/pts/0"
-    );
+    // script(1) passes the end of its input on as a key, which the terminal may show.
+    let said = answers(0, "script", &["--quiet", "--return", "--command", &line, "/dev/null"]);
+    assert!(said.contains("/dev/pts/0"), "{said}");
 }
 
 #[test]

@@ -113,3 +113,31 @@ fn the_root_of_a_user_namespace_runs_containers_too() {
     bundle.set("/linux/uidMappings", map.clone()).set("/linux/gidMappings", map);
     assert_eq!(run(&mut bundle, "id -u; echo $$").ok(), "0\n1\n");
 }
+
+/// Gives the user a name and a range of ids, in a mount namespace of the command's own, then steps down. `$0` is the scratch directory.
+const WITH_RANGE: &str = "mount --bind $0/passwd /etc/passwd
+    mount --bind $0/range /etc/subuid; mount --bind $0/range /etc/subgid
+    exec setpriv --reuid 12345 --regid 12345 --clear-groups --inh-caps=-all -- \"$@\"";
+
+#[test]
+fn a_range_of_ids_is_mapped_by_newuidmap() {
+    needs!(missing(), machine::program("newuidmap"), machine::program("unshare"));
+    let mut bundle = bundle();
+    fs::write(bundle.path().join("passwd"), "root:x:0:0::/root:/bin/sh\nsomebody:x:12345:12345::/:/bin/sh\n")
+        .expect("passwd");
+    fs::write(bundle.path().join("range"), "somebody:300000:65536\n").expect("a range");
+    for name in ["/etc/subuid", "/etc/subgid"] {
+        needs!((!Path::new(name).exists()).then(|| format!("this machine has no {name}")));
+    }
+    let scratch = bundle.path().to_str().expect("UTF-8").to_owned();
+    bundle.before = ["unshare", "-m", "sh", "-euc", WITH_RANGE, &scratch].map(str::to_owned).to_vec();
+    let own = json!({"containerID": 0, "hostID": USER, "size": 1});
+    let map = json!([own, {"containerID": 1, "hostID": 300_000, "size": 65_536}]);
+    bundle.set("/linux/uidMappings", map.clone()).set("/linux/gidMappings", map);
+    bundle.set("/process/user", json!({"uid": 1000, "gid": 1000, "additionalGids": [5]}));
+    chmod(&bundle.rootfs().join("tmp"), 0o1777);
+    let said = run(&mut bundle, "id -u; id -G; cat /proc/self/setgroups; touch /tmp/made").ok();
+    assert_eq!(said, "1000\n1000 5\nallow\n");
+    use std::os::unix::fs::MetadataExt;
+    assert_eq!(fs::metadata(bundle.rootfs().join("tmp/made")).expect("a file").uid(), 300_999);
+}

@@ -234,3 +234,14 @@ fn state_is_replaced_whole_and_not_for_others_to_write() {
     assert_eq!(left.len(), 3, "{left:?}");
     assert!(Path::new(&dir).join("exec.fifo").exists());
 }
+
+#[test]
+fn a_state_directory_of_somebody_else_is_refused() {
+    needs!(missing());
+    let bundle = Bundle::ours();
+    let state = bundle.path().join("state");
+    fs::create_dir(&state).expect("a directory");
+    std::os::unix::fs::chown(&state, Some(4242), None).expect("chown");
+    assert!(bundle.create().fails().contains("belongs to user 4242"));
+    assert_eq!(fs::read_dir(&state).expect("the directory").count(), 0);
+}

@@ -14,7 +14,7 @@ use std::fmt::{self, Display};
 use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 const STATE: &str = "state.json";
@@ -124,10 +124,23 @@ impl Root {
     pub fn claim(&self, id: &str) -> Result<Claim> {
         check_id(id)?;
         DirBuilder::new().recursive(true).mode(0o711).create(&self.0).doing(|| format!("make {}", self.0.display()))?;
+        self.check_owner()?;
         let dir = self.0.join(id);
         match DirBuilder::new().mode(0o711).create(&dir) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(Error::Exists(id.into())),
             outcome => outcome.doing(|| format!("make {}", dir.display())).map(|()| Claim { dir, keep: false }),
+        }
+    }
+
+    /// In a directory of somebody else's, which he could have made at our place in /tmp, he could exchange what we write.
+    fn check_owner(&self) -> Result<()> {
+        let owner = fs::metadata(&self.0).doing(|| format!("look at {}", self.0.display()))?.uid();
+        match owner == rustix::process::geteuid().as_raw() || owner == 0 {
+            true => Ok(()),
+            false => Err(Error::invalid(
+                self.0.display().to_string(),
+                format!("belongs to user {owner}; name another directory with --root"),
+            )),
         }
     }
 
