@@ -256,6 +256,13 @@ pub fn find_cgroups(word: &str) -> Vec<PathBuf> {
     found
 }
 
+/// Removes a cgroup that callers make above those of containers and leave. Somebody else may be using one of that name: then it stays.
+pub fn forget_cgroup(name: &str) {
+    for hierarchy in fs::read_dir("/sys/fs/cgroup").expect("the cgroups").flatten() {
+        drop(fs::remove_dir(hierarchy.path().join(name)));
+    }
+}
+
 /// Copies a program, by another process: a descriptor of ours that is open for writing could be inherited by a program that another test
 /// starts just then, and what is open for writing cannot be executed.
 pub fn copy(from: &Path, to: &Path) {

@@ -1,6 +1,6 @@
 //! The callers that people use, each with storage, state and sockets of its own.
 
-use crate::bundle::{Bundle, lamina_oci};
+use crate::bundle::{Bundle, forget_cgroup, lamina_oci};
 use std::fs;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
@@ -142,6 +142,7 @@ fn buildah_builds_with_run_steps() {
     let said = answers(0, "buildah", &[&own[..], &build, &limits, &[dir.path().to_str().expect("UTF-8")]].concat());
     assert!(said.contains("built\n0"), "{said}");
     answers(0, "buildah", &[&own[..], &["rmi", "--all", "--force"]].concat());
+    forget_cgroup("lamina-buildah");
 }
 
 /// A containerd of the test's own.
@@ -205,6 +206,7 @@ impl Drop for Containerd {
         }
         let pid = rustix::process::Pid::from_raw(self.daemon.id() as i32);
         let ended = pid.map(|pid| rustix::process::kill_process(pid, rustix::process::Signal::TERM));
+        forget_cgroup("lamina-test");
         eprintln!("containerd: {ended:?}, {:?}", self.daemon.wait());
     }
 }

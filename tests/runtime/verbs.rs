@@ -1,6 +1,6 @@
 //! The command line that callers expect, beyond the specification: words, codes, files.
 
-use crate::bundle::{Bundle, lamina_oci};
+use crate::bundle::{Bundle, forget_cgroup, lamina_oci};
 use serde_json::{Value, json};
 use std::fs;
 use support::{machine, needs};
@@ -243,6 +243,8 @@ fn systemd_names_become_directories() {
     let groups = fs::read_to_string(format!("/proc/{}/cgroup", bundle.pid())).expect("cgroups of init");
     let expected = format!("pids:/machine.slice/machine-laminatest.slice/libpod-{}.scope", bundle.id);
     assert!(groups.lines().any(|line| line.ends_with(&expected)), "{groups}");
+    bundle.verb(&["delete", "--force", &bundle.id]).ok();
+    forget_cgroup("machine.slice/machine-laminatest.slice");
 }
 
 #[test]
