@@ -8,9 +8,10 @@ RIVALS := $(CURDIR)/target/rivals
 export PATH := $(or $(CARGO_HOME),$(HOME)/.cargo)/bin:$(PATH)
 export LAMINA_FS ?= $(TARGET)/release/lamina-fs
 export LAMINA_SNAPSHOTTER ?= $(TARGET)/release/lamina-snapshotter
+export LAMINA_OCI ?= $(TARGET)/release/lamina-oci
 export LAMINA_SUITES ?= $(SUITES)/bin
 
-.PHONY: help demo test check deps suites-deps rivals-deps compare-suites bench bench-deps bench-unpack build
+.PHONY: help demo test check deps suites-deps rivals-deps compare-suites compare-runtimes bench bench-deps bench-unpack build
 
 help:
 	@echo "make demo            mount a Debian system from three layers, as an unprivileged user"
@@ -18,6 +19,7 @@ help:
 	@echo "make check           what needs no privilege and little time: format, lints, unit tests"
 	@echo "make bench           Lamina, overlayfs and the FUSE rivals side by side, with plots in target/bench (root; BENCH=--quick for a smoke run)"
 	@echo "make bench-unpack    the same image unpacked by Lamina, umoci, podman and containerd, side by side (root; some 5 minutes)"
+	@echo "make compare-runtimes  the OCI specification's MUSTs asked of lamina-oci, runc and crun (root)"
 	@echo "make compare-suites  the third-party suites on overlayfs, fuse-overlayfs and Lamina, side by side (root)"
 
 demo: deps build
@@ -35,7 +37,7 @@ check:
 	cargo test --quiet -p lamina-tests --test tidy
 
 build: deps
-	@cargo build --release --quiet -p lamina-fs -p lamina-snapshotter
+	@cargo build --release --quiet -p lamina-fs -p lamina-snapshotter -p lamina-runtime
 
 deps:
 	@scripts/deps
@@ -49,6 +51,9 @@ rivals-deps: deps
 
 compare-suites: suites-deps rivals-deps build
 	@cargo run --quiet --release -p lamina-tests --bin compare-suites
+
+compare-runtimes: build
+	@cargo run --quiet --release -p lamina-tests --bin compare-runtimes
 
 # Rivals that cannot be installed are named by the comparison and left out.
 bench: deps rivals-deps bench-deps build

@@ -103,6 +103,19 @@ fn imports_point_rightwards() {
 }
 
 #[test]
+fn the_runtime_points_at_sys() {
+    let mut found = Vec::new();
+    for source in sources() {
+        let below = source.path.starts_with("runtime/src/sys/");
+        let inside = source.path.starts_with("runtime/src/oci/");
+        let imports = crate_imports(&source.code).into_iter().filter(|(_, module)| below && module == "oci");
+        found.extend(imports.map(|(line, module)| format!("{}:{line}: `sys` imports `{module}`", source.path)));
+        found.extend(word_lines(&source, "clap").into_iter().filter(|_| below || inside));
+    }
+    report(found, "the order is bin > oci > sys: pass it in, and keep command lines in runtime/src/bin");
+}
+
+#[test]
 fn every_module_says_what_it_owns() {
     let mut found = Vec::new();
     for source in sources() {

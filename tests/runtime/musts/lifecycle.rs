@@ -1,0 +1,127 @@
+//! runtime.md: what the verbs do, and when they must refuse.
+
+use crate::bundle::{Bundle, Runtime};
+use serde_json::json;
+use std::fs;
+
+pub fn create_must_generate_an_error_for_an_id_in_use(runtime: &Runtime) {
+    let bundle = Bundle::new(runtime);
+    bundle.create().ok();
+    assert!(bundle.create().fails().contains("already exist"));
+    assert_eq!(bundle.status(), "created");
+}
+
+pub fn create_must_not_run_the_process(runtime: &Runtime) {
+    let mut bundle = Bundle::new(runtime);
+    bundle.script("echo ran > /ran").create().ok();
+    assert!(!bundle.rootfs().join("ran").exists());
+}
+
+pub fn create_must_keep_config_as_it_was(runtime: &Runtime) {
+    let mut bundle = Bundle::new(runtime);
+    bundle.script("echo first > /ran").create().ok();
+    bundle.script("echo second > /ran").write();
+    bundle.start().ok();
+    bundle.await_end();
+    assert_eq!(fs::read_to_string(bundle.rootfs().join("ran")).expect("it ran"), "first\n");
+}
+
+pub fn create_must_apply_everything_but_the_process(runtime: &Runtime) {
+    let bundle = Bundle::new(runtime);
+    bundle.create().ok();
+    let mounts = fs::read_to_string(format!("/proc/{}/mountinfo", bundle.pid())).expect("mounts of init");
+    assert!(mounts.contains(" /dev/shm ") && !mounts.contains("/sys/fs/cgroup"), "{mounts}");
+}
+
+pub fn an_error_must_leave_no_container_behind(runtime: &Runtime) {
+    let mut bundle = Bundle::new(runtime);
+    bundle.push("/mounts", json!({"destination": "/x", "type": "no-such-filesystem", "source": "x"}));
+    bundle.create().fails();
+    bundle.verb(&["state", &bundle.id]).fails();
+    assert_eq!(bundle.cgroup_dirs(), Vec::<std::path::PathBuf>::new());
+}
+
+pub fn state_must_generate_an_error_for_an_unknown_id(runtime: &Runtime) {
+    let said = Bundle::new(runtime).verb(&["state", "no-such-container"]).fails();
+    assert!(said.contains("does not exist"), "{said}");
+}
+
+pub fn state_must_have_its_properties(runtime: &Runtime) {
+    let mut bundle = Bundle::new(runtime);
+    bundle.set("/annotations", json!({"org.example.key": "value"})).create().ok();
+    let state = bundle.state();
+    assert!(state["ociVersion"].as_str().is_some_and(|version| version.starts_with("1.")));
+    assert_eq!((state["id"].as_str(), state["status"].as_str()), (Some(bundle.id.as_str()), Some("created")));
+    assert!(state["pid"].as_i64().is_some_and(|pid| pid > 1));
+    assert_eq!(state["bundle"].as_str(), bundle.path().to_str());
+    assert_eq!(state["annotations"]["org.example.key"], "value");
+}
+
+pub fn start_must_run_the_process(runtime: &Runtime) {
+    let mut bundle = Bundle::new(runtime);
+    bundle.script("echo ran > /ran").create().ok();
+    bundle.start().ok();
+    bundle.await_end();
+    assert!(bundle.rootfs().join("ran").exists());
+}
+
+pub fn start_must_generate_an_error_unless_created(runtime: &Runtime) {
+    let mut bundle = Bundle::new(runtime);
+    bundle.start().fails();
+    bundle.running().start().fails();
+    assert_eq!(bundle.status(), "running");
+}
+
+pub fn kill_must_generate_an_error_unless_created_or_running(runtime: &Runtime) {
+    let bundle = Bundle::new(runtime);
+    bundle.create().ok();
+    bundle.start().ok();
+    bundle.await_end();
+    let said = bundle.verb(&["kill", &bundle.id, "KILL"]).fails();
+    assert!(said.contains("not running") || said.contains("already finished"), "{said}");
+}
+
+pub fn kill_must_send_the_signal(runtime: &Runtime) {
+    let mut bundle = Bundle::new(runtime);
+    bundle.script(
+        "trap 'echo term > /heard; exit 0' TERM; mkfifo /gate; echo > /gate; while :; do sleep 1000 & wait; done",
+    );
+    bundle.create().ok();
+    bundle.start().ok();
+    // Opening waits for the other end: from then on the trap stands.
+    let gate = bundle.rootfs().join("gate");
+    let init = rustix::process::Pid::from_raw(bundle.pid()).expect("init");
+    while !gate.exists() {
+        std::thread::yield_now();
+    }
+    fs::read(&gate).expect("the gate");
+    bundle.verb(&["kill", &bundle.id, "15"]).ok();
+    crate::bundle::await_process(init);
+    assert!(bundle.rootfs().join("heard").exists());
+}
+
+pub fn delete_must_generate_an_error_unless_stopped(runtime: &Runtime) {
+    let mut bundle = Bundle::new(runtime);
+    bundle.running();
+    bundle.verb(&["delete", &bundle.id]).fails();
+    assert_eq!(bundle.status(), "running");
+}
+
+pub fn delete_must_remove_what_create_made(runtime: &Runtime) {
+    let mut bundle = Bundle::new(runtime);
+    bundle.running();
+    bundle.verb(&["kill", &bundle.id, "KILL"]).ok();
+    bundle.await_end();
+    bundle.verb(&["delete", &bundle.id]).ok();
+    bundle.verb(&["state", &bundle.id]).fails();
+    assert_eq!(bundle.cgroup_dirs(), Vec::<std::path::PathBuf>::new());
+    assert!(bundle.rootfs().join("bin/busybox").exists(), "the root filesystem is not the runtime's");
+}
+
+pub fn a_deleted_id_may_be_used_again(runtime: &Runtime) {
+    let bundle = Bundle::new(runtime);
+    for _ in 0..2 {
+        bundle.create().ok();
+        bundle.verb(&["delete", "--force", &bundle.id]).ok();
+    }
+}
