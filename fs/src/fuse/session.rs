@@ -143,10 +143,7 @@ pub fn serve(options: &Options, live: impl FnOnce() -> Result<(), SessionError>)
     let offload = Offload::default();
     let (descriptor, mounted) = device.mount(&options.mount, &mountpoint)?;
     let mounted = Arc::new(mounted);
-    let device =
-        descriptor.try_clone().map_err(SessionError::process("cannot duplicate the descriptor of the device"))?;
-    let turns = Turns::new(device, threads(options), processors());
-    let started = start(options, &union, &offload, &turns, descriptor).and_then(|session| {
+    let started = start(options, &union, &offload, descriptor).and_then(|(session, turns)| {
         signals::watch(signals, Arc::clone(&mounted), Arc::clone(&union))?;
         watch(turns)?;
         live().map(|()| session)
@@ -173,21 +170,21 @@ fn start(
     options: &Options,
     union: &Arc<Union>,
     offload: &Offload,
-    turns: &Arc<Turns>,
     descriptor: OwnedFd,
-) -> Result<Session<Counted>, SessionError> {
+) -> Result<(Session<Counted>, Arc<Turns>), SessionError> {
     let passthrough = (options.io == Io::Passthrough).then(Arc::<Passthrough>::default);
-    let device =
-        descriptor.try_clone().map_err(SessionError::process("cannot duplicate the descriptor of the device"))?;
+    let again =
+        || descriptor.try_clone().map_err(SessionError::process("cannot duplicate the descriptor of the device"));
+    let (device, turns) = (again()?, Turns::new(again()?, threads(options), processors()));
     let serving = serving(options, union)?;
     let driver = Driver::new(Arc::clone(union), serving, offload.clone(), passthrough.clone());
-    let driver = Counted::new(driver, Arc::clone(turns), Arc::clone(union));
+    let driver = Counted::new(driver, Arc::clone(&turns), Arc::clone(union));
     let session = Session::from_fd(driver, descriptor, acl(options), config(options))
         .map_err(SessionError::process("the kernel did not start the FUSE connection"))?;
     if let Some(passthrough) = passthrough {
         passthrough.start(union, device.as_fd(), session.notifier())?;
     }
-    Ok(session)
+    Ok((session, turns))
 }
 
 /// Filesystems that may lie on each other below a passed file (`max_stack_depth`): with one, this mount can still be a layer
