@@ -53,7 +53,7 @@ pub fn mounts() -> Option<String> {
 
 /// Missing: what `io=passthrough` needs: Linux 6.9, and root outside of any user namespace.
 pub fn passthrough() -> Option<String> {
-    mounts().or_else(|| {
+    root().or_else(fuse).or_else(|| {
         let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
         let mut numbers = release.split(|c: char| !c.is_ascii_digit()).filter_map(|word| word.parse::<u32>().ok());
         let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
