@@ -124,6 +124,22 @@ fn exec_has_a_terminal_of_its_own() {
     assert_eq!(person.child.wait().expect("the runtime ends").code(), Some(4));
 }
 
+/// What a runtime sends to a socket: a descriptor, and the name that goes with it.
+pub fn receive(listener: &UnixListener) -> (Vec<u8>, OwnedFd) {
+    let (stream, _) = listener.accept().expect("a connection");
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = rustix::net::RecvAncillaryBuffer::new(&mut space);
+    let mut name = vec![0_u8; 64];
+    let flags = rustix::net::RecvFlags::CMSG_CLOEXEC;
+    let received = rustix::net::recvmsg(&stream, &mut [IoSliceMut::new(&mut name)], &mut control, flags);
+    name.truncate(received.expect("a message").bytes);
+    let descriptor = control.drain().find_map(|message| match message {
+        rustix::net::RecvAncillaryMessage::ScmRights(mut descriptors) => descriptors.next(),
+        _ => None,
+    });
+    (name, descriptor.expect("a descriptor"))
+}
+
 #[test]
 fn the_console_socket_receives_the_terminal() {
     needs!(missing());
@@ -133,25 +149,12 @@ fn the_console_socket_receives_the_terminal() {
     bundle.set("/process/terminal", json!(true)).set("/process/consoleSize", json!({"height": 30, "width": 90}));
     bundle.script("stty size").write();
     bundle.verb(&["create", "--console-socket", path.to_str().expect("UTF-8"), &bundle.id]).ok();
-    let (stream, _) = listener.accept().expect("a connection");
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let mut control = rustix::net::RecvAncillaryBuffer::new(&mut space);
-    let mut name = [0_u8; 64];
-    let received = rustix::net::recvmsg(
-        &stream,
-        &mut [IoSliceMut::new(&mut name)],
-        &mut control,
-        rustix::net::RecvFlags::CMSG_CLOEXEC,
-    );
-    assert_eq!(&name[..received.expect("a message").bytes], b"/dev/ptmx");
-    let master = control.drain().find_map(|message| match message {
-        rustix::net::RecvAncillaryMessage::ScmRights(mut descriptors) => descriptors.next(),
-        _ => None,
-    });
+    let (name, master) = receive(&listener);
+    assert_eq!(name, b"/dev/ptmx");
     bundle.start().ok();
     let mut text = Vec::new();
     // The end of a terminal is an error on Linux.
-    let ended = std::fs::File::from(master.expect("a descriptor")).read_to_end(&mut text);
+    let ended = std::fs::File::from(master).read_to_end(&mut text);
     assert!(ended.is_ok() || ended.is_err_and(|error| error.raw_os_error() == Some(libc::EIO)));
     assert_eq!(String::from_utf8_lossy(&text), "30 90\r\n");
 }

@@ -1,8 +1,11 @@
 //! The command line that callers expect, beyond the specification: words, codes, files.
 
 use crate::bundle::{Bundle, forget_cgroup, lamina_oci};
+use crate::terminal::receive;
 use serde_json::{Value, json};
 use std::fs;
+use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::unix::net::UnixListener;
 use support::{machine, needs};
 
 fn missing() -> Option<String> {
@@ -41,6 +44,42 @@ fn flags_may_stand_behind_the_id() {
     bundle.verb(&["kill", &bundle.id, "SIGKILL", "--all"]).ok();
     bundle.await_end();
     assert_eq!(bundle.status(), "stopped");
+}
+
+/// As go-runc and containerd ask for it: a descriptor cannot come to mean another process, as a number can.
+#[test]
+fn the_pidfd_socket_receives_the_process() {
+    needs!(missing());
+    let mut bundle = Bundle::ours();
+    let path = bundle.path().join("socket");
+    let socket = path.to_str().expect("UTF-8").to_owned();
+    let listener = UnixListener::bind(&path).expect("a socket");
+    bundle.set("/process/args", json!(["sleep", "100000"])).write();
+    bundle.verb(&["create", "--pidfd-socket", &socket, &bundle.id]).ok();
+    let (name, init) = receive(&listener);
+    assert_eq!((name.as_slice(), process_of(&init)), (&b"standard"[..], bundle.pid()));
+    bundle.start().ok();
+
+    let pid_file = bundle.path().join("pid");
+    let words = ["exec", "--detach", "--pid-file", pid_file.to_str().expect("UTF-8"), "--pidfd-socket", &socket];
+    bundle.verb(&[&words[..], &[&bundle.id, "sleep", "100000"]].concat()).ok();
+    let (name, joined) = receive(&listener);
+    let noted = fs::read_to_string(pid_file).expect("the pid file");
+    assert_eq!((name.as_slice(), process_of(&joined).to_string()), (&b"setns"[..], noted));
+
+    rustix::process::pidfd_send_signal(&init, rustix::process::Signal::KILL).expect("the container is killed");
+    bundle.await_end();
+    let unmade = Bundle::ours();
+    unmade.write();
+    assert!(unmade.verb(&["create", "--pidfd-socket", "/nowhere", &unmade.id]).fails().contains("/nowhere"));
+    assert!(unmade.verb(&["state", &unmade.id]).fails().contains("does not exist"));
+}
+
+/// The number of the process that a descriptor stands for; see pidfd_open(2).
+fn process_of(descriptor: &OwnedFd) -> i32 {
+    let text = fs::read_to_string(format!("/proc/self/fdinfo/{}", descriptor.as_raw_fd())).expect("fdinfo");
+    let line = text.lines().find_map(|line| line.strip_prefix("Pid:")).expect("a pidfd");
+    line.trim().parse().expect("a number")
 }
 
 #[test]

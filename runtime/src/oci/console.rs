@@ -65,7 +65,7 @@ impl Console {
     /// Hands the other end to whoever holds the socket, and makes the terminal the caller's own: standard streams and controlling
     /// terminal. The caller leads a session already.
     pub fn take(self, socket: &OwnedFd) -> Result<()> {
-        send(socket, self.master.as_fd()).doing(|| "send the terminal to the console socket".into())?;
+        send(socket, self.master.as_fd(), NAME).doing(|| "send the terminal to the console socket".into())?;
         drop(self.master);
         rustix::process::ioctl_tiocsctty(&self.terminal).doing(|| "take the controlling terminal".into())?;
         let doing = || "take the terminal as standard streams".to_owned();
@@ -134,12 +134,13 @@ fn size(process: &Process) -> Result<Option<Winsize>> {
     }
 }
 
-fn send(socket: &OwnedFd, master: BorrowedFd<'_>) -> rustix::io::Result<()> {
+/// Sends a descriptor and the name that goes with it.
+pub(super) fn send(socket: &OwnedFd, descriptor: BorrowedFd<'_>, name: &[u8]) -> rustix::io::Result<()> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = SendAncillaryBuffer::new(&mut space);
-    let descriptors = [master];
+    let descriptors = [descriptor];
     control.push(SendAncillaryMessage::ScmRights(&descriptors));
-    sendmsg(socket, &[IoSlice::new(NAME)], &mut control, SendFlags::NOSIGNAL)?;
+    sendmsg(socket, &[IoSlice::new(name)], &mut control, SendFlags::NOSIGNAL)?;
     Ok(())
 }
 

@@ -11,6 +11,7 @@ use super::id_maps::IdMaps;
 use super::init::{self, Job};
 use super::mount_options::{IdMap, Options as MountOptions};
 use super::namespaces::Plan;
+use super::pidfd::{self, PidfdSocket};
 use super::rootfs::{Entry, clone_tree};
 use super::seccomp::Filter;
 use super::state::{Claim, FIFO, Root, Saved, Status, replace, start_time};
@@ -38,6 +39,8 @@ pub struct Options {
     pub console_socket: Option<PathBuf>,
     /// Where init's number is written.
     pub pid_file: Option<PathBuf>,
+    /// Where a descriptor of init goes.
+    pub pidfd_socket: Option<PathBuf>,
     /// How the root changes.
     pub entry: Entry,
     /// Whether the container gets a session keyring of its own.
@@ -120,6 +123,7 @@ fn make(root: &Root, options: &Options, then: Then) -> Result<Made> {
     }
     let filter = linux.seccomp().as_ref().map(Filter::compile).transpose()?;
     let receiver = receiver(process, options.console_socket.as_deref(), then)?;
+    let pidfd_socket = options.pidfd_socket.as_deref().map(PidfdSocket::connect).transpose()?;
 
     let claim = root.claim(&options.id)?;
     replace(&claim.dir().join(spec::CONFIG), &config)?;
@@ -161,7 +165,8 @@ fn make(root: &Root, options: &Options, then: Then) -> Result<Made> {
         variables,
     };
     let mut birth = Birth { claim, saved, child: None, init: None };
-    match birth.attend(job, &maps, then, options.pid_file.as_deref()) {
+    let made = birth.attend(job, &maps, then, options.pid_file.as_deref());
+    match made.and_then(|made| pidfd_socket.map_or(Ok(()), |socket| socket.send(made.0, pidfd::INIT)).map(|()| made)) {
         Ok((pid, line)) => {
             let console = receiver.map(Receiver::receive).transpose()?.flatten();
             birth.claim.keep();

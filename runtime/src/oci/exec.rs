@@ -6,6 +6,7 @@
 use super::console::{Console, Receiver};
 use super::create::{Then, activation, receiver};
 use super::foreground::Attention;
+use super::pidfd::{self, PidfdSocket};
 use super::seccomp::Filter;
 use super::state::{Root, Status, replace};
 use super::sync::{Line, Report};
@@ -34,6 +35,8 @@ pub struct Options {
     pub console_socket: Option<PathBuf>,
     /// Where the process's number is written.
     pub pid_file: Option<PathBuf>,
+    /// Where a descriptor of the process goes.
+    pub pidfd_socket: Option<PathBuf>,
     /// Whether the runtime ends once the process runs.
     pub detach: bool,
     /// Descriptors after the standard streams that stay open.
@@ -74,6 +77,7 @@ pub fn exec(root: &Root, options: &Options) -> Result<i32> {
     let profile = config.linux().as_ref().and_then(|linux: &Linux| linux.seccomp().as_ref());
     let then = if options.detach { Then::Detach } else { Then::Attend };
     let receiver = receiver(&options.process, options.console_socket.as_deref(), then)?;
+    let pidfd_socket = options.pidfd_socket.as_deref().map(PidfdSocket::connect).transpose()?;
     let job = Job {
         options,
         init,
@@ -100,7 +104,7 @@ pub fn exec(root: &Root, options: &Options) -> Result<i32> {
     // Begun before the process is: what it prints may be answered with a signal at once.
     let attention = (then == Then::Attend).then(Attention::begin).transpose()?;
     let mut started = None;
-    match converse(&line, step, &cgroups, options, &mut started) {
+    match converse(&line, step, &cgroups, options, pidfd_socket.as_ref(), &mut started) {
         Ok(pid) => match attention {
             Some(attention) => attention.attend(pid, receiver.map(Receiver::receive).transpose()?.flatten()),
             None => Ok(0),
@@ -125,6 +129,7 @@ fn converse(
     step: Pid,
     cgroups: &super::cgroup::Membership,
     options: &Options,
+    pidfd_socket: Option<&PidfdSocket>,
     started: &mut Option<Pid>,
 ) -> Result<i32> {
     cgroups.join(step.as_raw_nonzero().get())?;
@@ -146,6 +151,9 @@ fn converse(
                 let pid = pid.as_raw_nonzero().get();
                 if let Some(path) = &options.pid_file {
                     replace(path, pid.to_string().as_bytes())?;
+                }
+                if let Some(socket) = pidfd_socket {
+                    socket.send(pid, pidfd::JOINED)?;
                 }
                 line.go(b"")?;
                 return match line.wait()? {

@@ -20,6 +20,7 @@ pub mod idle_namespace;
 pub mod mount_options;
 pub mod mounts;
 pub mod namespaces;
+pub mod pidfd;
 pub mod process;
 pub mod resolve;
 pub mod rlimits;

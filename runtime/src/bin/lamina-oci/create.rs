@@ -19,6 +19,9 @@ pub struct Common {
     /// File to write the number of the container's process to
     #[arg(long, value_name = "FILE")]
     pid_file: Option<PathBuf>,
+    /// Socket that receives a descriptor of the container's process
+    #[arg(long, value_name = "PATH")]
+    pidfd_socket: Option<PathBuf>,
     /// Move the root instead of pivoting, for hosts that run from a ramfs
     #[arg(long)]
     no_pivot: bool,
@@ -40,6 +43,7 @@ impl Common {
             bundle: self.bundle,
             console_socket: self.console_socket,
             pid_file: self.pid_file,
+            pidfd_socket: self.pidfd_socket,
             entry: if self.no_pivot { Entry::Move } else { Entry::Pivot },
             keyring: !self.no_new_keyring,
             preserved: self.preserve_fds,

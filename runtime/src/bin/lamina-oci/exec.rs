@@ -50,6 +50,9 @@ pub struct Exec {
     /// File to write the number of the process to
     #[arg(long, value_name = "FILE")]
     pid_file: Option<PathBuf>,
+    /// Socket that receives a descriptor of the process
+    #[arg(long, value_name = "PATH")]
+    pidfd_socket: Option<PathBuf>,
     /// Descriptors after the standard streams to pass to the process
     #[arg(long, value_name = "N", default_value_t = 0)]
     preserve_fds: u32,
@@ -81,6 +84,7 @@ impl Exec {
             process,
             console_socket: self.console_socket,
             pid_file: self.pid_file,
+            pidfd_socket: self.pidfd_socket,
             detach: self.detach,
             preserved: self.preserve_fds,
             ignore_paused: self.ignore_paused,
