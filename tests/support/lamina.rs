@@ -229,21 +229,22 @@ impl LaminaMount {
 impl Drop for LaminaMount {
     fn drop(&mut self) {
         let Some(server) = self.server.take() else { return };
-        if detach(self.path(), MntFlags::empty()).is_err()
-            && let Err(error) = detach(self.path(), MntFlags::MNT_DETACH)
-        {
-            eprintln!("umount {}: {error}", self.path().display());
-        }
-        // After a lazy unmount the server lives as long as the descriptors that the unwinding test still holds: end it.
+        let detached = detach(self.path(), MntFlags::empty()).or_else(|_| detach(self.path(), MntFlags::MNT_DETACH));
+        // After a lazy unmount the server lives as long as the descriptors that the unwinding test still holds, and a mount that
+        // cannot be taken away lets it live on: end it.
         let end = |signal| rustix::process::pidfd_send_signal(&server.pidfd, signal);
-        if std::thread::panicking()
+        if (std::thread::panicking() || detached.is_err())
             && let Err(error) = end(rustix::process::Signal::KILL)
         {
             eprintln!("lamina-fs was gone: {error}");
         }
-        if !exited(&server) {
-            eprintln!("lamina-fs {} does not exit", server.pid);
-        }
+        let outcome = match (exited(&server), detached) {
+            (true, Ok(())) => return,
+            (false, _) => format!("lamina-fs {} does not exit", server.pid),
+            (true, Err(error)) => format!("umount {}: {error}", self.path().display()),
+        };
+        // A second panic would end the whole run.
+        if std::thread::panicking() { eprintln!("{outcome}") } else { panic!("{outcome}") }
     }
 }
 
