@@ -2,7 +2,7 @@
 //!
 //! Owns the counters and the request that each thread is answering. Must not know requests. Invariants: no lock and no
 //! shared cache line on the path of a request; a request is counted before it is answered, so whoever has the answer finds
-//! it counted.
+//! it counted. Its system calls and its time are known, and added, after that.
 
 use crate::sys::calls;
 use std::cell::Cell;
