@@ -102,6 +102,18 @@ impl Daemon {
         command
     }
 
+    /// The servers' program, where whoever runs the daemon reaches it: a checkout below a home directory is not for other users.
+    fn server_program(&self) -> PathBuf {
+        if self.user.is_none() {
+            return lamina::binary().to_owned();
+        }
+        let copy = self.home.path().join("lamina-fs");
+        if !copy.exists() {
+            std::fs::copy(lamina::binary(), &copy).expect("copy lamina-fs");
+        }
+        copy
+    }
+
     /// Starts it again after it was killed, and waits until it says that it is ready.
     pub fn restart(&mut self) {
         assert!(self.child.is_none(), "it runs");
@@ -121,7 +133,7 @@ impl Daemon {
         } else {
             command.arg("--socket").arg(self.socket()).stdin(Stdio::null());
         }
-        command.arg("--lamina-fs").arg(lamina::binary());
+        command.arg("--lamina-fs").arg(self.server_program());
         command.env("NOTIFY_SOCKET", &ready).env("RUST_LOG", "info").stderr(log);
         self.child = Some(command.spawn().expect("start lamina-snapshotter"));
         let mut state = [0; 64];
