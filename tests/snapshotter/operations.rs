@@ -63,7 +63,7 @@ fn manual_and_completions_know_every_verb() {
     for words in [&["man"][..], &["completions", "bash"], &["completions", "zsh"], &["completions", "fish"]] {
         let (printed, text) = answer(words);
         assert!(printed);
-        for verb in ["serve", "config", "doctor", "fsck", "prune"] {
+        for verb in ["serve", "config", "doctor", "fsck", "image"] {
             assert!(text.contains(verb), "{words:?}: {verb}");
         }
     }
