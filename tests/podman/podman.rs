@@ -34,7 +34,7 @@ impl<'a> Podman<'a> {
              [storage.options]\n[storage.options.overlay]\n{program}"
         );
         let engine = format!(
-            "[engine]\ncgroup_manager = \"cgroupfs\"\nevents_logger = \"file\"\ntmp_dir = \"{at}/tmp\"\nruntime = \"lamina-oci\"\n\
+            "[containers]\nlog_driver = \"k8s-file\"\n[engine]\ncgroup_manager = \"cgroupfs\"\nevents_logger = \"file\"\ntmp_dir = \"{at}/tmp\"\nruntime = \"lamina-oci\"\n\
              runtime_supports_json = [\"lamina-oci\", \"crun\", \"runc\"]\nruntime_supports_nocgroups = [\"lamina-oci\", \"crun\"]\n\
              [engine.runtimes]\nlamina-oci = [\"{LAMINA_OCI}\"]\n"
         );
