@@ -11,7 +11,7 @@ export LAMINA_SNAPSHOTTER ?= $(TARGET)/release/lamina-snapshotter
 export LAMINA_OCI ?= $(TARGET)/release/lamina-oci
 export LAMINA_SUITES ?= $(SUITES)/bin
 
-.PHONY: help demo test check deps suites-deps rivals-deps compare-suites compare-runtimes bench bench-deps bench-unpack build
+.PHONY: help demo test check deps suites-deps rivals-deps compare-suites compare-runtimes bench bench-deps bench-unpack bench-ctr-run build
 
 help:
 	@echo "make demo            mount a Debian system from three layers, as an unprivileged user"
@@ -19,6 +19,7 @@ help:
 	@echo "make check           what needs no privilege and little time: format, lints, unit tests"
 	@echo "make bench           Lamina, overlayfs and the FUSE rivals side by side, with plots in target/bench (root; BENCH=--quick for a smoke run)"
 	@echo "make bench-unpack    the same image unpacked by Lamina, umoci, podman and containerd, side by side (root; some 5 minutes)"
+	@echo "make bench-ctr-run   the time of ctr run on Lamina, overlayfs and fuse-overlayfs, side by side (root; some 3 minutes)"
 	@echo "make compare-runtimes  the OCI specification's MUSTs asked of lamina-oci, runc and crun (root)"
 	@echo "make compare-suites  the third-party suites on overlayfs, fuse-overlayfs and Lamina, side by side (root)"
 
@@ -67,3 +68,6 @@ bench-deps:
 bench-unpack: deps
 	@cargo build --release --quiet -p lamina-snapshotter
 	@benches/unpack $(TARGET)/release/lamina-snapshotter
+
+bench-ctr-run: build
+	@benches/ctr-run $(TARGET)/release

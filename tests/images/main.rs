@@ -25,5 +25,8 @@ mod rootless;
 /// Killed at any call.
 mod crash;
 
+/// Killed at random moments, often.
+mod kills;
+
 /// Random layers: what a changeset of them shows.
 mod roundtrip;

@@ -8,9 +8,8 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
-use support::machine;
+use support::{lamina, machine};
 use tempfile::TempDir;
 
 /// A runtime with runc's command line.
@@ -20,28 +19,9 @@ pub struct Runtime {
     pub program: PathBuf,
 }
 
-/// The path of `lamina-oci`: from LAMINA_OCI, else next to the test binaries, else built now.
+/// The runtime under test.
 pub fn lamina_oci() -> Runtime {
-    static BINARY: OnceLock<PathBuf> = OnceLock::new();
-    let program = BINARY.get_or_init(|| {
-        if let Some(path) = std::env::var_os("LAMINA_OCI") {
-            return path.into();
-        }
-        let own = std::env::current_exe().expect("path of the test binary");
-        let mut profiles = own.ancestors().skip(1);
-        let profile = profiles.find(|dir| dir.file_name() != Some("deps".as_ref())).expect("target/PROFILE");
-        let path = profile.join("lamina-oci");
-        if !path.exists() {
-            let target = profile.parent().expect("target directory");
-            let release = (profile.file_name() == Some("release".as_ref())).then_some("--release");
-            let mut cargo = Command::new(env!("CARGO"));
-            cargo.args(["build", "-p", "lamina-runtime", "--target-dir"]).arg(target).args(release);
-            let status = cargo.current_dir(env!("CARGO_MANIFEST_DIR")).status().expect("run cargo");
-            assert!(status.success(), "cargo build -p lamina-runtime: {status}");
-        }
-        path
-    });
-    Runtime { name: "lamina-oci", program: program.clone() }
+    Runtime { name: "lamina-oci", program: lamina::oci_binary().to_path_buf() }
 }
 
 /// What a command said and answered.

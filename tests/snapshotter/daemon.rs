@@ -49,6 +49,20 @@ impl Daemon {
         Daemon::start_at(home, root)
     }
 
+    /// With a committed snapshot `base` that holds one file of that name.
+    pub fn with_base() -> Daemon {
+        let daemon = Daemon::start();
+        daemon.client(PLUGIN).base("base");
+        daemon
+    }
+
+    /// With an active snapshot `container` on `base`; answers where it is mounted, too.
+    pub fn with_container() -> (Daemon, PathBuf) {
+        let daemon = Daemon::with_base();
+        let mounted = source(&daemon.client(PLUGIN).prepare("container", "base").expect("prepare"));
+        (daemon, mounted)
+    }
+
     /// As a user without any privilege, in a directory of theirs.
     pub fn start_as(user: u32) -> Daemon {
         let home = tempfile::Builder::new().prefix("lamina-snapshotter-").tempdir().expect("temporary directory");
@@ -217,6 +231,13 @@ impl Daemon {
             leaves
                 .for_each(|info| client.remove(&info.name).unwrap_or_else(|status| panic!("{}: {status}", info.name)));
         }
+    }
+
+    /// Removes everything, and panics if anything is left.
+    #[track_caller]
+    pub fn clear(&self) {
+        self.remove_all(PLUGIN);
+        self.assert_empty();
     }
 
     /// Nothing is left: no process, no mount, no directory.

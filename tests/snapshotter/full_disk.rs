@@ -52,8 +52,7 @@ fn full_disk_is_told_and_nothing_is_lost() {
         client.remove(&key).unwrap();
     }
     client.prepare("again", "image").unwrap();
-    daemon.remove_all(PLUGIN);
-    daemon.assert_empty();
+    daemon.clear();
     daemon.kill();
     daemon.check();
 }

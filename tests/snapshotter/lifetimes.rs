@@ -14,9 +14,8 @@ use crate::daemon::{self, Daemon, PLUGIN, code, kill_server, source};
 #[test]
 fn killed_daemon_finds_its_servers_again() {
     needs!(daemon::missing());
-    let mut daemon = Daemon::start();
+    let mut daemon = Daemon::with_base();
     let mut client = daemon.client(PLUGIN);
-    client.base("base");
     let mounted = source(&client.prepare("ns/1/container", "base").unwrap());
     fs::write(mounted.join("own"), "1").unwrap();
     let servers = daemon.servers();
@@ -34,18 +33,14 @@ fn killed_daemon_finds_its_servers_again() {
         assert_eq!(daemon.servers(), servers, "the same one");
         assert_eq!(fs::read_to_string(mounted.join("meanwhile")).unwrap(), turn.to_string());
     }
-    daemon.remove_all(PLUGIN);
-    daemon.assert_empty();
+    daemon.clear();
 }
 
 /// Ten times the daemon dies and comes back under a writer that does not stop: it must not notice.
 #[test]
 fn no_write_fails_or_is_lost_while_the_daemon_dies() {
     needs!(daemon::missing());
-    let mut daemon = Daemon::start();
-    let mut client = daemon.client(PLUGIN);
-    client.base("base");
-    let mounted = source(&client.prepare("container", "base").unwrap());
+    let (mut daemon, mounted) = Daemon::with_container();
     let (ended, written) = (AtomicBool::new(false), AtomicU64::new(0));
     std::thread::scope(|scope| {
         let writer = scope.spawn(|| {
@@ -74,34 +69,27 @@ fn no_write_fails_or_is_lost_while_the_daemon_dies() {
     let text = fs::read_to_string(mounted.join("log")).unwrap();
     let expected: String = (0..written.load(Ordering::SeqCst)).map(|line| format!("{line}\n")).collect();
     assert!(text == expected, "{} bytes instead of {}", text.len(), expected.len());
-    daemon.remove_all(PLUGIN);
-    daemon.assert_empty();
+    daemon.clear();
 }
 
 #[test]
 fn killed_server_is_replaced_and_nothing_written_is_lost() {
     needs!(daemon::missing());
-    let daemon = Daemon::start();
+    let (daemon, mounted) = Daemon::with_container();
     let mut client = daemon.client(PLUGIN);
-    client.base("base");
-    let mounted = source(&client.prepare("container", "base").unwrap());
     fs::write(mounted.join("own"), "kept").unwrap();
     kill_server(daemon.servers()[0]);
     let again = source(&client.mounts("container").unwrap());
     assert_eq!(fs::read_to_string(again.join("own")).unwrap(), "kept");
     assert_eq!(fs::read_to_string(again.join("base")).unwrap(), "base");
-    daemon.remove_all(PLUGIN);
-    daemon.assert_empty();
+    daemon.clear();
 }
 
 /// What a reboot leaves: the note of a server, and neither process nor mount.
 #[test]
 fn mounts_come_back_after_a_reboot() {
     needs!(daemon::missing());
-    let mut daemon = Daemon::start();
-    let mut client = daemon.client(PLUGIN);
-    client.base("base");
-    let mounted = source(&client.prepare("container", "base").unwrap());
+    let (mut daemon, mounted) = Daemon::with_container();
     fs::write(mounted.join("own"), "kept").unwrap();
     daemon.kill();
     nix::mount::umount2(&mounted, nix::mount::MntFlags::MNT_DETACH).unwrap();
@@ -114,16 +102,14 @@ fn mounts_come_back_after_a_reboot() {
     daemon.restart();
     let mut client = daemon.client(PLUGIN);
     assert_eq!(fs::read_to_string(source(&client.mounts("container").unwrap()).join("own")).unwrap(), "kept");
-    daemon.remove_all(PLUGIN);
-    daemon.assert_empty();
+    daemon.clear();
 }
 
 #[test]
 fn each_snapshot_is_a_superblock_of_its_own() {
     needs!(daemon::missing());
-    let daemon = Daemon::start();
+    let daemon = Daemon::with_base();
     let mut client = daemon.client(PLUGIN);
-    client.base("base");
     let places = [
         source(&client.prepare("a", "base").unwrap()),
         source(&client.prepare("b", "base").unwrap()),
@@ -135,16 +121,14 @@ fn each_snapshot_is_a_superblock_of_its_own() {
     devices.sort_unstable();
     devices.dedup();
     assert_eq!(devices.len(), 3);
-    daemon.remove_all(PLUGIN);
-    daemon.assert_empty();
+    daemon.clear();
 }
 
 #[test]
 fn view_cannot_be_written_whatever_the_caller_mounts() {
     needs!(daemon::missing());
-    let daemon = Daemon::start();
+    let daemon = Daemon::with_base();
     let mut client = daemon.client(PLUGIN);
-    client.base("base");
     for (key, parent) in [("view", "base"), ("empty", "")] {
         let mounts = client.view(key, parent).unwrap();
         assert!(mounts[0].options.contains(&"ro".to_owned()), "{mounts:?}");
@@ -152,17 +136,14 @@ fn view_cannot_be_written_whatever_the_caller_mounts() {
         let error = fs::write(source(&mounts).join("new"), "").unwrap_err();
         assert_eq!(error.raw_os_error(), Some(libc::EROFS));
     }
-    daemon.remove_all(PLUGIN);
-    daemon.assert_empty();
+    daemon.clear();
 }
 
 #[test]
 fn committed_snapshot_does_not_change_under_an_old_mount() {
     needs!(daemon::missing());
-    let daemon = Daemon::start();
+    let (daemon, mounted) = Daemon::with_container();
     let mut client = daemon.client(PLUGIN);
-    client.base("base");
-    let mounted = source(&client.prepare("container", "base").unwrap());
     let bound = daemon.home().join("bound");
     fs::create_dir(&bound).unwrap();
     let flags = nix::mount::MsFlags::MS_BIND;
@@ -176,8 +157,7 @@ fn committed_snapshot_does_not_change_under_an_old_mount() {
     assert_eq!(read.unwrap(), "before");
     let view = source(&client.view("look", "image").unwrap());
     assert_eq!(fs::read_to_string(view.join("own")).unwrap(), "before");
-    daemon.remove_all(PLUGIN);
-    daemon.assert_empty();
+    daemon.clear();
 }
 
 /// As under systemd with a socket unit: who calls while no daemon runs waits for the next one.
@@ -202,15 +182,14 @@ fn passed_socket_is_served_and_outlives_the_daemon() {
     });
     assert_eq!(sockets.count(), 0);
     daemon.restart();
-    daemon.remove_all(PLUGIN);
-    daemon.assert_empty();
+    daemon.clear();
 }
 
 #[test]
 fn second_daemon_is_kept_out_and_told_by_whom() {
     needs!(daemon::missing());
     let daemon = Daemon::start();
-    for verb in ["serve", "prune"] {
+    for verb in ["serve", "fsck"] {
         let mut command = daemon.command(verb);
         if verb == "serve" {
             command.arg("--socket").arg(daemon.home().join("other"));
@@ -254,8 +233,7 @@ fn chain_that_the_store_has_is_shown_and_not_fetched_again() {
     // The layers stay while one of the two names them.
     client.remove(&parent).unwrap();
     assert_eq!(fs::read_to_string(mounted.join("0")).unwrap(), chains[0]);
-    daemon.remove_all(PLUGIN);
-    daemon.assert_empty();
+    daemon.clear();
 }
 
 #[test]
@@ -279,8 +257,7 @@ fn index_of_the_chain_is_used_and_a_foreign_one_passed_over() {
         fs::write(&index, "not an index").unwrap();
         client.remove(key).unwrap();
     }
-    daemon.remove_all(PLUGIN);
-    daemon.assert_empty();
+    daemon.clear();
 }
 
 #[test]
@@ -290,8 +267,7 @@ fn store_is_closed_to_others() {
     let layer = source(&daemon.client(PLUGIN).prepare("first", "").unwrap());
     let tried = machine::shell_as(65_534, &format!("ls {}", layer.display()));
     assert!(!tried.status.success());
-    daemon.remove_all(PLUGIN);
-    daemon.assert_empty();
+    daemon.clear();
 }
 
 #[test]
@@ -315,17 +291,14 @@ fn user_without_privilege_has_a_store_and_mounts() {
     assert_eq!(source(&client.mounts("container").unwrap()), mounted);
     assert_eq!(as_user("cat own; rm base; ls"), "own\nown\n");
     client.commit("image", "container").unwrap();
-    daemon.remove_all(PLUGIN);
-    daemon.assert_empty();
+    daemon.clear();
 }
 
 #[test]
 fn usage_of_an_active_snapshot_follows_what_is_written() {
     needs!(daemon::missing());
-    let daemon = Daemon::start();
+    let (daemon, mounted) = Daemon::with_container();
     let mut client = daemon.client(PLUGIN);
-    client.base("base");
-    let mounted = source(&client.prepare("container", "base").unwrap());
     fs::write(mounted.join("own"), vec![1; 1 << 20]).unwrap();
     // Nobody has counted yet. The question has it counted, and one of the next is told.
     assert_eq!(client.usage("container").unwrap().size, 0);
@@ -333,17 +306,14 @@ fn usage_of_an_active_snapshot_follows_what_is_written() {
         std::thread::yield_now();
     }
     assert_eq!(client.usage("container").unwrap().inodes, 2);
-    daemon.remove_all(PLUGIN);
-    daemon.assert_empty();
+    daemon.clear();
 }
 
 #[test]
 fn usage_of_a_committed_snapshot_is_exact_and_its_own() {
     needs!(daemon::missing());
-    let daemon = Daemon::start();
+    let (daemon, mounted) = Daemon::with_container();
     let mut client = daemon.client(PLUGIN);
-    client.base("base");
-    let mounted = source(&client.prepare("container", "base").unwrap());
     fs::write(mounted.join("own"), vec![1; 1 << 20]).unwrap();
     fs::hard_link(mounted.join("own"), mounted.join("same")).unwrap();
     client.commit("image", "container").unwrap();
@@ -351,6 +321,5 @@ fn usage_of_a_committed_snapshot_is_exact_and_its_own() {
     assert_eq!(usage.inodes, 2, "{usage:?}");
     assert!((1 << 20..2 << 20).contains(&usage.size), "{usage:?}");
     assert_eq!(code(client.usage("container")), Some(Code::NotFound));
-    daemon.remove_all(PLUGIN);
-    daemon.assert_empty();
+    daemon.clear();
 }

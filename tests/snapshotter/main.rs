@@ -11,3 +11,4 @@ mod full_disk;
 mod lifetimes;
 mod oci;
 mod operations;
+mod prune;

@@ -39,12 +39,31 @@ fn fsck_names_damage_and_fails() {
     assert!(!whole && text.contains("another digest"), "{text}");
 }
 
+/// As Debian's containerd reads it; the others are compared with their documentation, see `commands/config.rs`.
+#[test]
+fn containerd_takes_the_configuration_over() {
+    needs!(support::machine::program("containerd"));
+    let home = tempfile::tempdir().unwrap();
+    let file = home.path().join("config.toml");
+    for release in ["1.6", "1.7"] {
+        let (printed, text) = answer(&["config", "--containerd", release, "--socket", "/run/x", "--root", "/r"]);
+        assert!(printed);
+        std::fs::write(&file, text).unwrap();
+        let dump = support::machine::run("containerd", &["--config", file.to_str().unwrap(), "config", "dump"]);
+        for line in
+            ["snapshotter = \"lamina\"", "[proxy_plugins.lamina]", "address = \"/run/x\"", "type = \"snapshot\""]
+        {
+            assert!(dump.lines().any(|found| found.trim() == line), "{release}: {line}:\n{dump}");
+        }
+    }
+}
+
 #[test]
 fn manual_and_completions_know_every_verb() {
     for words in [&["man"][..], &["completions", "bash"], &["completions", "zsh"], &["completions", "fish"]] {
         let (printed, text) = answer(words);
         assert!(printed);
-        for verb in ["serve", "config", "doctor", "fsck", "prune"] {
+        for verb in ["serve", "config", "doctor", "fsck", "image"] {
             assert!(text.contains(verb), "{words:?}: {verb}");
         }
     }

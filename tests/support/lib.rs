@@ -25,6 +25,9 @@ pub mod rootless;
 /// A filesystem in a file, mounted through a loop device.
 pub mod image;
 
+/// A small Debian system, what images begin with.
+pub mod debian;
+
 /// The random sequences: operations, layer stacks, the model, and the run that compares.
 pub mod oracle;
 

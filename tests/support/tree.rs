@@ -209,13 +209,16 @@ fn read_node(path: &Path) -> std::io::Result<Node> {
 }
 
 fn read_xattrs(path: &Path) -> std::io::Result<BTreeMap<String, Vec<u8>>> {
-    let mut names = vec![0_u8; 65536];
-    let length = match rustix::fs::llistxattr(path, names.as_mut_slice()) {
-        Ok(length) => length,
+    // Most have none, and a buffer for each file of a large tree would be most of the work.
+    let mut none = [0_u8; 0];
+    match rustix::fs::llistxattr(path, &mut none[..]) {
         // Special files and links have none on some filesystems, and say so in this way.
-        Err(rustix::io::Errno::OPNOTSUPP) => 0,
+        Ok(0) | Err(rustix::io::Errno::OPNOTSUPP) => return Ok(BTreeMap::new()),
+        Ok(_) => {}
         Err(error) => return Err(error.into()),
-    };
+    }
+    let mut names = vec![0_u8; 65536];
+    let length = rustix::fs::llistxattr(path, names.as_mut_slice())?;
     let mut found = BTreeMap::new();
     for name in names[..length].split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
         let name = String::from_utf8_lossy(name).into_owned();

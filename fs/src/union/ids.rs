@@ -33,9 +33,9 @@ impl IdMap {
         IdMap::default()
     }
 
-    /// Reads the option's value.
+    /// Reads the option's value. A colon may stand before the first range: Podman and Buildah write one before each.
     pub fn parse(text: &str) -> Result<Self, IdMapError> {
-        let words: Vec<&str> = text.split(':').collect();
+        let words: Vec<&str> = text.strip_prefix(':').unwrap_or(text).split(':').collect();
         if !words.len().is_multiple_of(3) {
             return Err(IdMapError::Count { text: text.to_owned(), count: words.len() });
         }
@@ -164,9 +164,17 @@ mod tests {
         assert_eq!(map.host(65536), None);
     }
 
+    /// `podman run --userns keep-id` with a mount program: containers-storage writes the colon before each range.
+    #[test]
+    fn a_colon_before_the_first_range_is_podmans() {
+        let podmans = IdMap::parse(":0:1:1000:1000:0:1");
+        assert_eq!(podmans, IdMap::parse("0:1:1000:1000:0:1"));
+        assert_eq!(podmans.expect("parses").shown(1000), Some(0));
+    }
+
     #[test]
     fn broken_mappings_are_refused() {
-        for text in ["", "0:0", "0:0:0", "a:0:1", "0:0:1:2", "4294967295:0:2", "-1:0:1"] {
+        for text in ["", ":", "::0:0:1", "0:0:1:", "0:0", "0:0:0", "a:0:1", "0:0:1:2", "4294967295:0:2", "-1:0:1"] {
             assert!(IdMap::parse(text).is_err(), "{text}");
         }
     }

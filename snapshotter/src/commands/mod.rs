@@ -35,8 +35,6 @@ enum Command {
     Doctor(Root),
     /// Check that everything in the store is whole, and name what is not. Reads every blob.
     Fsck(Root),
-    /// Delete layers and blobs that no image and no snapshot refers to.
-    Prune(Root),
     /// Print completions for a shell.
     Completions {
         /// bash, zsh, fish, elvish or powershell.
@@ -50,7 +48,7 @@ enum Command {
 #[derive(Args, Debug)]
 struct Root {
     /// The directory of the store [default: /var/lib/lamina; without privilege $XDG_DATA_HOME/lamina].
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", global = true)]
     root: Option<PathBuf>,
 }
 
@@ -77,10 +75,6 @@ impl Cli {
                     return Ok(ExitCode::FAILURE);
                 }
                 println!("{}: no fault", root.display());
-            }
-            Command::Prune(root) => {
-                let pruned = Store::open(&root.path()?)?.prune()?;
-                println!("{} layers and {} blobs deleted, {} bytes", pruned.layers, pruned.blobs, pruned.bytes);
             }
             Command::Completions { shell } => {
                 let mut command = Cli::command();

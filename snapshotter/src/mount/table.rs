@@ -1,4 +1,4 @@
-//! What is mounted where, from /proc/self/mountinfo.
+//! What is mounted where, from /proc/thread-self/mountinfo: whoever uses the library may have threads with mounts of their own.
 //!
 //! Owns its syntax, see proc(5). Invariant: asking does not touch the mounts, so a server that hangs cannot hang us.
 
@@ -8,7 +8,7 @@ use std::fs;
 use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
 
-const TABLE: &str = "/proc/self/mountinfo";
+const TABLE: &str = "/proc/thread-self/mountinfo";
 
 /// The filesystem type of the topmost mount at `path`, if it is a mountpoint.
 pub fn type_at(path: &Path) -> Result<Option<String>> {
