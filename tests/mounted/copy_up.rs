@@ -258,3 +258,18 @@ fn chmod_of_a_lower_file_keeps_what_overlayfs_keeps() {
     after(&|root| std::os::unix::fs::chown(root.join("f"), Some(50), None).unwrap());
     after(&|root| drop(File::open(root.join("f")).unwrap()));
 }
+
+/// A default list of the work directory was inherited by every copy: others could read what only its owner could before.
+#[test]
+fn copies_inherit_nothing_from_the_work_directory() {
+    needs!(machine::mounts(), machine::root(), machine::program("setfacl"), machine::program("getfacl"));
+    let layers = Layers::new(&[&[file("f", "secret").mode(0o640), dir("d"), file("d/f", "")]]);
+    machine::run("setfacl", &["-d", "-m", "u:1000:rwx", layers.work.to_str().unwrap()]);
+    let mount = LaminaMount::new(&layers);
+    OpenOptions::new().append(true).open(mount.join("f")).unwrap().write_all(b"more").unwrap();
+    fs::write(mount.join("d/new"), "").unwrap();
+    for path in ["f", "d", "d/new"] {
+        let listed = machine::run("getfacl", &["-cpn", layers.upper.join(path).to_str().unwrap()]);
+        assert!(!listed.contains("1000"), "{path}: {listed}");
+    }
+}

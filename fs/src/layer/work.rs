@@ -7,7 +7,7 @@
 use super::setup::SetupError;
 use crate::error::{Error, Result};
 use crate::sys::rename::At;
-use crate::sys::{dir, open, stat};
+use crate::sys::{dir, open, stat, xattr};
 use rustix::fs::FlockOperation;
 use rustix::io::Errno;
 use std::ffi::{OsStr, OsString};
@@ -65,6 +65,7 @@ impl WorkDir {
     pub fn prepare(base: OwnedFd, path: &Path, volatile: bool) -> Result<WorkDir, SetupError> {
         let fail = |error| SetupError::Work { path: path.to_owned(), error };
         let temporary = sub_dir(base.as_fd(), TEMPORARY_DIR).map_err(fail)?;
+        make_plain(temporary.as_fd()).map_err(fail)?;
         if let Some(feature) = incompatible(temporary.as_fd()).map_err(fail)? {
             let marker = path.join(TEMPORARY_DIR).join(INCOMPAT_DIR).join(&feature);
             let feature = feature.to_string_lossy().into_owned();
@@ -170,6 +171,15 @@ fn sub_dir(parent: BorrowedFd<'_>, name: &str) -> Result<OwnedFd> {
         _ => {}
     }
     open::open_dir(parent, OsStr::new(name))
+}
+
+/// Lets nothing that is built in a directory inherit a list of who may what; the kernel's overlayfs does the same.
+fn make_plain(dir: BorrowedFd<'_>) -> Result<()> {
+    let list = OsStr::new("system.posix_acl_default");
+    match xattr::value(dir, list)? {
+        Some(_) => xattr::remove(dir, list),
+        None => Ok(()),
+    }
 }
 
 fn incompatible(temporary: BorrowedFd<'_>) -> Result<Option<OsString>> {
