@@ -254,9 +254,9 @@ impl Inode {
         *self.missing_below.lock() = Some(name.into());
     }
 
-    /// Counts an open.
-    pub fn opened(&self) {
-        self.opens.fetch_add(1, Ordering::Relaxed);
+    /// Counts an open; returns how many there are now.
+    pub fn opened(&self) -> u32 {
+        self.opens.fetch_add(1, Ordering::Relaxed) + 1
     }
 
     /// Takes back an open; returns how many are left.
