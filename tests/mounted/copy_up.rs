@@ -35,6 +35,25 @@ fn copy_of_a_sparse_file_is_sparse() {
     assert!(blocks < 128, "the copy of a file with 10 bytes of data takes {blocks} blocks");
 }
 
+/// A small file is read and written in one piece, but for its holes.
+#[test]
+fn copy_of_a_small_sparse_file_is_sparse() {
+    needs!(machine::mounts());
+    let layers = Layers::new(&[&[
+        sparse("hole-within", 60_000, &[(0, b"head"), (50_000, b"tail")]),
+        sparse("hole-at-end", 60_000, &[(0, b"head")]),
+        sparse("nothing-else", 60_000, &[]),
+    ]]);
+    let mount = LaminaMount::new(&layers);
+    for name in ["hole-within", "hole-at-end", "nothing-else"] {
+        let before = fs::read(mount.join(name)).unwrap();
+        fs::set_permissions(mount.join(name), Permissions::from_mode(0o600)).unwrap();
+        assert!(fs::read(mount.join(name)).unwrap() == before, "{name}: the copy has another content");
+        let blocks = layers.upper.join(name).metadata().unwrap().blocks();
+        assert!(blocks <= 16, "{name}: two pages of data take {blocks} blocks");
+    }
+}
+
 #[test]
 fn open_with_truncation_copies_no_data() {
     needs!(machine::mounts(), machine::mount_call());

@@ -68,14 +68,6 @@ impl Driver {
         let union = Arc::clone(&self.union);
         self.offload.run(move || job(&union));
     }
-
-    /// Like `change` for RENAME, which names its file: a lookup, mostly of what the kernel has just looked up.
-    fn change_name(&self, parent: INodeNo, name: &OsStr, job: impl FnOnce(&Union) + Send + 'static) {
-        let found = attempt("lookup", || self.union.lookup(inode(parent), name));
-        let Ok(Some(found)) = found else { return job(&self.union) };
-        self.change(found.number, job);
-        self.union.forget(found.number, 1);
-    }
 }
 
 impl Filesystem for Driver {
@@ -197,10 +189,14 @@ impl Filesystem for Driver {
             Ok(flags) => flags,
             Err(error) => return reply.error(errno(error)),
         };
-        let (from, to) = (name.to_owned(), new_name.to_owned());
-        self.change_name(parent, name, move |union| {
-            let result = attempt("rename", || union.rename(inode(parent), &from, inode(new_parent), &to, flags));
-            reply::empty(reply, result);
+        let (from, to) = (inode(parent), inode(new_parent));
+        let moved = attempt("rename", || self.union.rename_copying(from, name, to, new_name, flags, LONG_COPY_BYTES));
+        if !matches!(moved, Ok(false)) {
+            return reply::empty(reply, moved.map(drop));
+        }
+        let (union, name, new_name) = (Arc::clone(&self.union), name.to_owned(), new_name.to_owned());
+        self.offload.run(move || {
+            reply::empty(reply, attempt("rename", || union.rename(from, &name, to, &new_name, flags)));
         });
     }
 

@@ -13,10 +13,13 @@ use rustix::io::Errno;
 use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 const TEMPORARY_DIR: &str = "work";
+/// The directory for what no other overlay filesystem keeps.
+const OWN_DIR: &str = "lamina";
 const INCOMPAT_DIR: &str = "incompat";
 const VOLATILE_MARKER: &str = "volatile";
 /// Levels of directories that clearing the work directory descends: what a mount leaves there is flat, what others left
@@ -28,6 +31,7 @@ const REMOVE_DEPTH_MAX: usize = 512;
 pub struct WorkDir {
     base: OwnedFd,
     temporary: OwnedFd,
+    own: OnceLock<OwnedFd>,
     counter: AtomicU64,
 }
 
@@ -78,12 +82,29 @@ impl WorkDir {
             let incompat = sub_dir(temporary.as_fd(), INCOMPAT_DIR).map_err(fail)?;
             sub_dir(incompat.as_fd(), VOLATILE_MARKER).map_err(fail)?;
         }
-        Ok(WorkDir { base, temporary, counter: AtomicU64::new(0) })
+        Ok(WorkDir { base, temporary, own: OnceLock::new(), counter: AtomicU64::new(0) })
     }
 
     /// A directory beside the temporary one, made on first use.
     pub fn side_dir(&self, name: &str) -> Result<OwnedFd> {
         sub_dir(self.base.as_fd(), name)
+    }
+
+    /// `WORKDIR/lamina`, made on first use and then kept open.
+    pub fn own_dir(&self) -> Result<BorrowedFd<'_>> {
+        if let Some(own) = self.own.get() {
+            return Ok(own.as_fd());
+        }
+        let opened = self.side_dir(OWN_DIR)?;
+        Ok(self.own.get_or_init(|| opened).as_fd())
+    }
+
+    /// `WORKDIR/lamina`, where it exists.
+    pub fn existing_own_dir(&self) -> Result<Option<BorrowedFd<'_>>> {
+        match self.own.get().is_some() || open::exists(self.base.as_fd(), OsStr::new(OWN_DIR))? {
+            true => self.own_dir().map(Some),
+            false => Ok(None),
+        }
     }
 
     /// A directory beside the temporary one, where it exists.

@@ -5,7 +5,7 @@
 
 use super::inode::{Below, Identity, Inode, InodeNumber, Kind, Place, State, UpperFile};
 use super::links::{Linked, key_of};
-use super::merge::{DirPart, Visible, resolve};
+use super::merge::{DirPart, Seen, Visible, resolve};
 use super::{Attributes, Union};
 use crate::error::{Error, Result};
 use crate::layer::{DirMarks, Entry, LayerId, is_reserved};
@@ -40,7 +40,18 @@ impl Union {
         if is_reserved(name) || dir.is_removed() {
             return Ok(None);
         }
-        match self.probe(dir, name)? {
+        let visible = self.probe(dir, name)?;
+        self.shown(dir, name, visible, lookups)
+    }
+
+    fn shown(
+        &self,
+        dir: &Arc<Inode>,
+        name: &OsStr,
+        visible: Visible,
+        lookups: u64,
+    ) -> Result<Option<(Arc<Inode>, Option<Stat>)>> {
+        match visible {
             Visible::Nothing => Ok(None),
             Visible::Leaf { on, stat } => self.leaf(dir, name, on, stat, lookups).map(Some),
             Visible::Dir(parts) => {
@@ -48,6 +59,17 @@ impl Union {
                 Ok(Some((self.merged(dir, name, parts, lookups), Some(stat))))
             }
         }
+    }
+
+    /// What the upper layer and the lower ones have under a name, and the inode that it shows. The caller holds the directory's
+    /// `children`.
+    pub(super) fn seen(&self, dir: &Arc<Inode>, name: &OsStr) -> Result<(Seen, Option<Arc<Inode>>)> {
+        if is_reserved(name) || dir.is_removed() {
+            return Ok((Seen { upper: Entry::Absent, below: Visible::Nothing }, None));
+        }
+        let seen = Seen { upper: self.probe_upper(dir, name)?, below: self.probe_below(dir, name)? };
+        let inode = self.shown(dir, name, seen.visible(), 0)?.map(|(inode, _)| inode);
+        Ok((seen, inode))
     }
 
     /// What the union shows of a name.
@@ -200,7 +222,7 @@ impl Union {
         let kind = Kind::from_mode(found.mode);
         let number = |attempt| self.numbering.number(found.dev, found.ino, attempt);
         let inode = self.table.intern(identity, lookups, number, |number| {
-            Inode::new(number, kind, Below::Leaf { identity, nlink: found.nlink }, Some(place), state)
+            Inode::new(number, kind, Below::Leaf { identity, nlink: found.nlink, size: found.size }, Some(place), state)
                 .indexed_at(self.index_child(dir, name))
         });
         // A hard link whose file was copied up under another name shows the copy's attributes.

@@ -53,6 +53,7 @@ use crate::layer::{DirMarks, Layer, LayerId};
 use crate::sys::credentials::{Privilege, privilege};
 use crate::sys::stat;
 use backing::Handle;
+use copy_up::Sharing;
 use descriptors::{Descriptors, FILE_USES, Use};
 use inode::{Below, Inode, State, UpperFile};
 use links::LinkIndex;
@@ -196,6 +197,7 @@ pub struct Union {
     /// `None`: read-only, and no upper file exists.
     origins: Option<Origins>,
     tables: Tables,
+    sharing: Sharing,
     index: Option<Index>,
     order: Order,
     listings: Mutex<Listings>,
@@ -206,6 +208,7 @@ pub struct Union {
     static_nlink: bool,
     sync: bool,
     acl: bool,
+    labels: bool,
 }
 
 impl Union {
@@ -246,6 +249,7 @@ impl Union {
             links,
             origins,
             tables: Tables::default(),
+            sharing: Sharing::new(stack.layers().map(|layer| layer.dev())),
             index,
             order: Order::default(),
             listings: Mutex::default(),
@@ -255,6 +259,7 @@ impl Union {
             static_nlink: config.static_nlink,
             sync: config.sync && !config.volatile,
             acl: config.acl && config.xattrs.enabled,
+            labels: crate::sys::credentials::labels_files(),
             stack,
         })
     }
