@@ -89,7 +89,7 @@ impl Union {
     /// Asks a layer, if one is given, and then the lower layers that can have an answer.
     fn resolve_below(&self, dir: &Arc<Inode>, first: Option<LayerId>, name: &OsStr) -> Result<Visible> {
         if let Some(below) = self.index_entries(dir, name)? {
-            return resolve(first.map(|layer| self.ask(dir, layer, name)).into_iter().chain(below.into_iter().map(Ok)));
+            return resolve(first.map(|layer| self.ask(dir, layer, name)).into_iter().chain(below.map(Ok)));
         }
         let names = match dir.lower_parts().is_empty() {
             true => None,
@@ -150,14 +150,13 @@ impl Union {
     /// The inode of a merged directory.
     fn merged(&self, dir: &Arc<Inode>, name: &OsStr, parts: Vec<DirPart>, lookups: u64) -> Arc<Inode> {
         let upper = parts.first().filter(|part| part.layer == LayerId::UPPER).copied();
-        let lower: Vec<DirPart> = parts.iter().filter(|part| part.layer != LayerId::UPPER).copied().collect();
         // The topmost lower directory names it, so that its number stays when the upper layer gets a part.
-        let basis = lower.first().copied().unwrap_or(parts[0]);
+        let basis = parts.iter().find(|part| part.layer != LayerId::UPPER).copied().unwrap_or(parts[0]);
         let identity = Identity { layer: basis.layer, dev: basis.stat.dev, ino: basis.stat.ino };
-        let place = || Arc::new(Place { parent: dir.clone(), name: name.into() });
         let number = |attempt| self.numbering.number(identity.dev, identity.ino, attempt);
         self.table.intern(identity, lookups, number, |number| {
-            let place = place();
+            let lower: Vec<DirPart> = parts.into_iter().filter(|part| part.layer != LayerId::UPPER).collect();
+            let place = Arc::new(Place { parent: dir.clone(), name: name.into() });
             let state = State {
                 upper: upper.map(|part| UpperFile { dev: part.stat.dev, ino: part.stat.ino }),
                 upper_marks: upper.map(|part| part.marks).unwrap_or_default(),
@@ -217,11 +216,11 @@ impl Union {
             }
             state.link_key = Some(key);
         }
-        let place = Arc::new(Place { parent: dir.clone(), name: name.into() });
-        state.place = Some(place.clone());
         let kind = Kind::from_mode(found.mode);
         let number = |attempt| self.numbering.number(found.dev, found.ino, attempt);
         let inode = self.table.intern(identity, lookups, number, |number| {
+            let place = Arc::new(Place { parent: dir.clone(), name: name.into() });
+            state.place = Some(place.clone());
             Inode::new(number, kind, Below::Leaf { identity, nlink: found.nlink, size: found.size }, Some(place), state)
                 .indexed_at(self.index_child(dir, name))
         });
@@ -272,24 +271,30 @@ impl Union {
     /// The inode of a file of the upper layer.
     pub(super) fn upper_leaf(&self, dir: &Arc<Inode>, name: &OsStr, found: Stat, lookups: u64) -> Result<Arc<Inode>> {
         let identity = Identity { layer: LayerId::UPPER, dev: found.dev, ino: found.ino };
-        let place = Arc::new(Place { parent: dir.clone(), name: name.into() });
-        if let Some(known) = self.table.find(identity) {
-            let mut state = known.state.write();
-            if state.place.is_none() && !state.removed {
-                state.place = Some(place.clone());
-                state.pin = None;
+        let place = || Some(Arc::new(Place { parent: dir.clone(), name: name.into() }));
+        let known = self.table.find(identity);
+        if let Some(known) = &known {
+            let nameless = |state: &State| state.place.is_none() && !state.removed;
+            if nameless(&known.state.read()) {
+                let mut state = known.state.write();
+                if nameless(&state) {
+                    state.place = place();
+                    state.pin = None;
+                }
             }
         }
         // Reading marks costs three calls: only on first sight.
-        let (stored, mut state) = match self.table.find(identity) {
+        let (stored, mut state) = match known {
             Some(_) => (None, State::default()),
             None => self.upper_marks(dir, name, &found)?,
         };
-        state.upper = Some(UpperFile { dev: found.dev, ino: found.ino });
-        state.place = Some(place);
         let number = |attempt| self.number_of(stored, &found, attempt);
         let kind = Kind::from_mode(found.mode);
-        Ok(self.table.intern(identity, lookups, number, |number| Inode::new(number, kind, Below::Nothing, None, state)))
+        Ok(self.table.intern(identity, lookups, number, |number| {
+            state.upper = Some(UpperFile { dev: found.dev, ino: found.ino });
+            state.place = place();
+            Inode::new(number, kind, Below::Nothing, None, state)
+        }))
     }
 
     /// What the marks of a file of the upper layer say: its stored number, and its share in the hard link index.
@@ -325,3 +330,6 @@ impl Union {
         Ok(self.number_of(self.stored_number(dir, name, &found)?, &found, 0))
     }
 }
+
+#[cfg(test)]
+mod tests;
