@@ -35,6 +35,25 @@ fn copy_of_a_sparse_file_is_sparse() {
     assert!(blocks < 128, "the copy of a file with 10 bytes of data takes {blocks} blocks");
 }
 
+/// A small file is read and written in one piece, but for its holes.
+#[test]
+fn copy_of_a_small_sparse_file_is_sparse() {
+    needs!(machine::mounts());
+    let layers = Layers::new(&[&[
+        sparse("hole-within", 60_000, &[(0, b"head"), (50_000, b"tail")]),
+        sparse("hole-at-end", 60_000, &[(0, b"head")]),
+        sparse("nothing-else", 60_000, &[]),
+    ]]);
+    let mount = LaminaMount::new(&layers);
+    for name in ["hole-within", "hole-at-end", "nothing-else"] {
+        let before = fs::read(mount.join(name)).unwrap();
+        fs::set_permissions(mount.join(name), Permissions::from_mode(0o600)).unwrap();
+        assert!(fs::read(mount.join(name)).unwrap() == before, "{name}: the copy has another content");
+        let blocks = layers.upper.join(name).metadata().unwrap().blocks();
+        assert!(blocks <= 16, "{name}: two pages of data take {blocks} blocks");
+    }
+}
+
 #[test]
 fn open_with_truncation_copies_no_data() {
     needs!(machine::mounts(), machine::mount_call());
@@ -257,4 +276,19 @@ fn chmod_of_a_lower_file_keeps_what_overlayfs_keeps() {
     after(&|root| fs::set_permissions(root.join("f"), Permissions::from_mode(0o4711)).unwrap());
     after(&|root| std::os::unix::fs::chown(root.join("f"), Some(50), None).unwrap());
     after(&|root| drop(File::open(root.join("f")).unwrap()));
+}
+
+/// A default list of the work directory was inherited by every copy: others could read what only its owner could before.
+#[test]
+fn copies_inherit_nothing_from_the_work_directory() {
+    needs!(machine::mounts(), machine::root(), machine::program("setfacl"), machine::program("getfacl"));
+    let layers = Layers::new(&[&[file("f", "secret").mode(0o640), dir("d"), file("d/f", "")]]);
+    machine::run("setfacl", &["-d", "-m", "u:1000:rwx", layers.work.to_str().unwrap()]);
+    let mount = LaminaMount::new(&layers);
+    OpenOptions::new().append(true).open(mount.join("f")).unwrap().write_all(b"more").unwrap();
+    fs::write(mount.join("d/new"), "").unwrap();
+    for path in ["f", "d", "d/new"] {
+        let listed = machine::run("getfacl", &["-cpn", layers.upper.join(path).to_str().unwrap()]);
+        assert!(!listed.contains("1000"), "{path}: {listed}");
+    }
 }

@@ -14,6 +14,7 @@
 //! - `mapping`: the options that change owners and modes.
 //! - `bad_input`: what is refused, and how.
 //! - `limits`: descriptors and memory.
+//! - `listing`: reading directories while they change.
 //! - `failing_disks`: disks that are full, over quota or broken.
 //! - `concurrency`: many threads.
 //! - `requests`: what sequences of calls cost.
@@ -33,6 +34,7 @@ mod identity;
 mod index;
 mod interop;
 mod limits;
+mod listing;
 mod mapping;
 mod names;
 mod options;

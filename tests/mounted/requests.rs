@@ -155,6 +155,26 @@ fn stat_after_a_long_listing_is_free() {
     assert_cost(&mount, 0, stat);
 }
 
+/// OPENDIR, and RELEASEDIR that nobody waits for. After a READDIR the kernel asks for the time of the access, once.
+#[test]
+fn warm_listing_costs_two() {
+    needs!(machine::mounts());
+    let (_layers, mount) = mounted();
+    let list = || assert_eq!(fs::read_dir(mount.join("d")).unwrap().count(), 2);
+    list();
+    list();
+    assert_cost(&mount, 2, list);
+}
+
+/// READDIRPLUS, and READDIR that finds the end, between the same.
+#[test]
+fn cold_listing_costs_four() {
+    needs!(machine::mounts());
+    let (_layers, mount) = mounted();
+    assert!(fs::metadata(mount.join("d")).unwrap().is_dir());
+    assert_cost(&mount, 4, || assert_eq!(fs::read_dir(mount.join("d")).unwrap().count(), 2));
+}
+
 /// LOOKUP, CREATE, GETXATTR of security.capability, WRITE. The preparation pays for the directory's attributes, which the kernel asks
 /// for again after each change of it, and lets the kernel learn that no file is opened or released.
 #[test]

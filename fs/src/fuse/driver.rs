@@ -23,6 +23,7 @@ use std::cell::RefCell;
 use std::ffi::OsStr;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
 /// Bytes of one copy_file_range(2): the caller comes back for the rest, and the answer is a 32-bit number.
@@ -40,6 +41,8 @@ pub(super) struct Driver {
     offload: Offload,
     /// `None`: every file is read and written through the server.
     passthrough: Option<Arc<Passthrough>>,
+    /// Numbers for open directories: the union needs none, the counters tell them apart.
+    opened_dirs: AtomicU64,
 }
 
 impl Driver {
@@ -49,7 +52,7 @@ impl Driver {
         offload: Offload,
         passthrough: Option<Arc<Passthrough>>,
     ) -> Driver {
-        Driver { union, serving, offload, passthrough }
+        Driver { union, serving, offload, passthrough, opened_dirs: AtomicU64::new(0) }
     }
 
     /// Whether a change of this inode first copies so much that it must not hold a request thread.
@@ -64,14 +67,6 @@ impl Driver {
         }
         let union = Arc::clone(&self.union);
         self.offload.run(move || job(&union));
-    }
-
-    /// Like `change` for RENAME, which names its file: a lookup, mostly of what the kernel has just looked up.
-    fn change_name(&self, parent: INodeNo, name: &OsStr, job: impl FnOnce(&Union) + Send + 'static) {
-        let found = attempt("lookup", || self.union.lookup(inode(parent), name));
-        let Ok(Some(found)) = found else { return job(&self.union) };
-        self.change(found.number, job);
-        self.union.forget(found.number, 1);
     }
 }
 
@@ -194,10 +189,14 @@ impl Filesystem for Driver {
             Ok(flags) => flags,
             Err(error) => return reply.error(errno(error)),
         };
-        let (from, to) = (name.to_owned(), new_name.to_owned());
-        self.change_name(parent, name, move |union| {
-            let result = attempt("rename", || union.rename(inode(parent), &from, inode(new_parent), &to, flags));
-            reply::empty(reply, result);
+        let (from, to) = (inode(parent), inode(new_parent));
+        let moved = attempt("rename", || self.union.rename_copying(from, name, to, new_name, flags, LONG_COPY_BYTES));
+        if !matches!(moved, Ok(false)) {
+            return reply::empty(reply, moved.map(drop));
+        }
+        let (union, name, new_name) = (Arc::clone(&self.union), name.to_owned(), new_name.to_owned());
+        self.offload.run(move || {
+            reply::empty(reply, attempt("rename", || union.rename(from, &name, to, &new_name, flags)));
         });
     }
 
@@ -320,20 +319,20 @@ impl Filesystem for Driver {
     }
 
     fn opendir(&self, _: &Request, node: INodeNo, _: OpenFlags, reply: ReplyOpen) {
-        reply::opened_dir(reply, attempt("opendir", || self.union.open_dir(inode(node))));
+        let handle = self.opened_dirs.fetch_add(1, Ordering::Relaxed) + 1;
+        reply::opened_dir(reply, handle, attempt("opendir", || self.union.open_dir(inode(node))));
     }
 
-    fn readdir(&self, _: &Request, _: INodeNo, handle: FileHandle, offset: u64, reply: ReplyDirectory) {
-        directory::read(&self.union, handle.0, offset, reply);
+    fn readdir(&self, _: &Request, node: INodeNo, _: FileHandle, offset: u64, reply: ReplyDirectory) {
+        directory::read(&self.union, inode(node), offset, reply);
     }
 
-    fn readdirplus(&self, _: &Request, node: INodeNo, handle: FileHandle, offset: u64, reply: ReplyDirectoryPlus) {
-        let timeout = self.serving.timeout;
-        directory::read_plus(&self.union, inode(node), handle.0, offset, timeout, reply);
+    fn readdirplus(&self, _: &Request, node: INodeNo, _: FileHandle, offset: u64, reply: ReplyDirectoryPlus) {
+        directory::read_plus(&self.union, inode(node), offset, self.serving.timeout, reply);
     }
 
-    fn releasedir(&self, _: &Request, _: INodeNo, handle: FileHandle, _: OpenFlags, reply: ReplyEmpty) {
-        reply::empty(reply, run("releasedir", || self.union.release_dir(handle.0)));
+    fn releasedir(&self, _: &Request, node: INodeNo, _: FileHandle, _: OpenFlags, reply: ReplyEmpty) {
+        reply::empty(reply, run("releasedir", || self.union.close_dir(inode(node))));
     }
 
     fn fsyncdir(&self, _: &Request, node: INodeNo, _: FileHandle, _: bool, reply: ReplyEmpty) {

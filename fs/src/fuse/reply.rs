@@ -94,12 +94,13 @@ pub(super) fn opened(reply: ReplyOpen, result: Result<()>) {
     }
 }
 
-/// A listing that the kernel has stays good until a name of the directory changes, which it sees itself.
-const LISTED: FopenFlags = FopenFlags::FOPEN_CACHE_DIR.union(FopenFlags::FOPEN_KEEP_CACHE);
-
-pub(super) fn opened_dir(reply: ReplyOpen, result: Result<u64>) {
-    match result {
-        Ok(handle) => reply.opened(FileHandle(handle), LISTED),
+/// A listing that the kernel has stays good until a name of the directory changes, which it sees itself at the start of each
+/// reading. In the middle of one it does not: a second descriptor would be led over to what the first had begun to collect
+/// before a change, and skip names. So only a descriptor that has the directory to itself reads and fills the kernel's listing.
+pub(super) fn opened_dir(reply: ReplyOpen, handle: u64, alone: Result<bool>) {
+    match alone {
+        Ok(true) => reply.opened(FileHandle(handle), FopenFlags::FOPEN_CACHE_DIR | FopenFlags::FOPEN_KEEP_CACHE),
+        Ok(false) => reply.opened(FileHandle(handle), FopenFlags::FOPEN_KEEP_CACHE),
         Err(error) => reply.error(errno(error)),
     }
 }

@@ -48,9 +48,7 @@ pub enum Node<'a> {
     Special(u32, u64),
 }
 
-/// Directory beside the temporary one, for what is our own.
-const OWN_DIR: &str = "lamina";
-/// The whiteout in it that new ones are linked to.
+/// The whiteout in `WORKDIR/lamina` that new ones are linked to.
 const SHARED_WHITEOUT: &str = "whiteout";
 
 /// The upper layer.
@@ -165,16 +163,18 @@ impl Upper {
     }
 
     /// Makes a node in the work directory, to be published later, with a descriptor: for data where it is a regular
-    /// file, for listing where it is a directory, else as a reference.
-    pub fn build(&self, node: Node<'_>) -> Result<(Temporary<'_>, OwnedFd)> {
+    /// file, for listing where it is a directory, else as a reference. `permissions`: those that it will keep, where they do not
+    /// forbid what is still to be done to it.
+    pub fn build(&self, node: Node<'_>, permissions: Option<u32>) -> Result<(Temporary<'_>, OwnedFd)> {
         let temporary = self.work.temporary();
         let overridden = self.override_stat != OverrideStat::Off;
-        let (node, permissions) = match node {
+        let (node, private) = match node {
             Node::Special(..) if overridden => (Node::File, 0o755),
             Node::File | Node::Dir if overridden => (node, 0o755),
             Node::Dir => (node, 0o700),
             _ => (node, 0o600),
         };
+        let permissions = permissions.filter(|_| !overridden).unwrap_or(private);
         let fd = match self.make(temporary.dir(), temporary.name(), node, permissions)? {
             Some(fd) => fd,
             None if matches!(node, Node::Dir) => open::open_dir(temporary.dir(), temporary.name())?,
@@ -246,8 +246,7 @@ impl Upper {
     /// Makes a whiteout that shares its inode with all others, as those of the kernel's overlayfs do: making an inode for
     /// each costs several times a link.
     fn device_whiteout(&self, dir: BorrowedFd<'_>, name: &OsStr) -> Result<()> {
-        let own = self.work.side_dir(OWN_DIR)?;
-        let shared = At { dir: own.as_fd(), name: OsStr::new(SHARED_WHITEOUT) };
+        let shared = At { dir: self.work.own_dir()?, name: OsStr::new(SHARED_WHITEOUT) };
         match open::link(shared, At { dir, name }) {
             // Not there yet, or linked as often as the filesystem allows: this one becomes the next to be shared.
             Err(error) if error.is(libc::ENOENT) || error.is(libc::EMLINK) => {}
@@ -268,9 +267,9 @@ impl Upper {
         }
     }
 
-    /// Replaces a name of the upper layer, and everything below it, by a whiteout.
-    pub fn replace_by_whiteout(&self, dir: BorrowedFd<'_>, name: &OsStr) -> Result<()> {
-        let (is_dir, target) = (stat::stat_at(dir, name)?.is_some_and(|found| found.is_dir()), At { dir, name });
+    /// Replaces a name of the upper layer, `is_dir` or not, and everything below it, by a whiteout.
+    pub fn replace_by_whiteout(&self, dir: BorrowedFd<'_>, name: &OsStr, is_dir: bool) -> Result<()> {
+        let target = At { dir, name };
         if self.style() == WhiteoutStyle::Device {
             let built = self.work.temporary();
             match self.device_whiteout(built.dir(), built.name()) {

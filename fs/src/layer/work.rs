@@ -7,16 +7,19 @@
 use super::setup::SetupError;
 use crate::error::{Error, Result};
 use crate::sys::rename::At;
-use crate::sys::{dir, open, stat};
+use crate::sys::{dir, open, stat, xattr};
 use rustix::fs::FlockOperation;
 use rustix::io::Errno;
 use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 const TEMPORARY_DIR: &str = "work";
+/// The directory for what no other overlay filesystem keeps.
+const OWN_DIR: &str = "lamina";
 const INCOMPAT_DIR: &str = "incompat";
 const VOLATILE_MARKER: &str = "volatile";
 /// Levels of directories that clearing the work directory descends: what a mount leaves there is flat, what others left
@@ -28,6 +31,7 @@ const REMOVE_DEPTH_MAX: usize = 512;
 pub struct WorkDir {
     base: OwnedFd,
     temporary: OwnedFd,
+    own: OnceLock<OwnedFd>,
     counter: AtomicU64,
 }
 
@@ -65,6 +69,7 @@ impl WorkDir {
     pub fn prepare(base: OwnedFd, path: &Path, volatile: bool) -> Result<WorkDir, SetupError> {
         let fail = |error| SetupError::Work { path: path.to_owned(), error };
         let temporary = sub_dir(base.as_fd(), TEMPORARY_DIR).map_err(fail)?;
+        make_plain(temporary.as_fd()).map_err(fail)?;
         if let Some(feature) = incompatible(temporary.as_fd()).map_err(fail)? {
             let marker = path.join(TEMPORARY_DIR).join(INCOMPAT_DIR).join(&feature);
             let feature = feature.to_string_lossy().into_owned();
@@ -77,12 +82,29 @@ impl WorkDir {
             let incompat = sub_dir(temporary.as_fd(), INCOMPAT_DIR).map_err(fail)?;
             sub_dir(incompat.as_fd(), VOLATILE_MARKER).map_err(fail)?;
         }
-        Ok(WorkDir { base, temporary, counter: AtomicU64::new(0) })
+        Ok(WorkDir { base, temporary, own: OnceLock::new(), counter: AtomicU64::new(0) })
     }
 
     /// A directory beside the temporary one, made on first use.
     pub fn side_dir(&self, name: &str) -> Result<OwnedFd> {
         sub_dir(self.base.as_fd(), name)
+    }
+
+    /// `WORKDIR/lamina`, made on first use and then kept open.
+    pub fn own_dir(&self) -> Result<BorrowedFd<'_>> {
+        if let Some(own) = self.own.get() {
+            return Ok(own.as_fd());
+        }
+        let opened = self.side_dir(OWN_DIR)?;
+        Ok(self.own.get_or_init(|| opened).as_fd())
+    }
+
+    /// `WORKDIR/lamina`, where it exists.
+    pub fn existing_own_dir(&self) -> Result<Option<BorrowedFd<'_>>> {
+        match self.own.get().is_some() || open::exists(self.base.as_fd(), OsStr::new(OWN_DIR))? {
+            true => self.own_dir().map(Some),
+            false => Ok(None),
+        }
     }
 
     /// A directory beside the temporary one, where it exists.
@@ -170,6 +192,15 @@ fn sub_dir(parent: BorrowedFd<'_>, name: &str) -> Result<OwnedFd> {
         _ => {}
     }
     open::open_dir(parent, OsStr::new(name))
+}
+
+/// Lets nothing that is built in a directory inherit a list of who may what; the kernel's overlayfs does the same.
+fn make_plain(dir: BorrowedFd<'_>) -> Result<()> {
+    let list = OsStr::new("system.posix_acl_default");
+    match xattr::value(dir, list)? {
+        Some(_) => xattr::remove(dir, list),
+        None => Ok(()),
+    }
 }
 
 fn incompatible(temporary: BorrowedFd<'_>) -> Result<Option<OsString>> {

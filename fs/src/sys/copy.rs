@@ -13,37 +13,59 @@ const COPY_STEP_BYTES: u64 = 4 << 20;
 /// Bytes of the buffer of the last fallback.
 const COPY_BUFFER_BYTES: usize = 1 << 20;
 
+/// A file up to this size is read whole and written whole, unless it may have holes: fewer calls than asking for them.
+const SMALL_BYTES_MAX: u64 = 64 << 10;
+/// The smallest block of a filesystem (XFS): what holds no such run of zeros at its place has no hole.
+const HOLE_BYTES_MIN: usize = 512;
+
 /// Whether the bytes were shared or moved.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Copied {
-    /// The two files share their extents (`FICLONE`): nothing was read or written.
+    /// The two files share their extents (`FICLONE`), or there was nothing to copy: nothing was read or written.
     Shared,
     /// Bytes were written; they may still be in memory only.
     Written,
 }
 
-/// Makes `to`, an empty file, hold the first `length` bytes of `from`, which is `size` bytes long; holes stay holes.
-pub fn copy_data(from: BorrowedFd<'_>, to: BorrowedFd<'_>, size: u64, length: u64) -> Result<Copied> {
-    if length == 0 {
-        return Ok(Copied::Shared);
+/// Makes `to`, an empty file, share all extents of `from`. `None` where the two filesystems never will.
+pub fn share_data(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Option<bool> {
+    calls::count(1);
+    match rustix::fs::ioctl_ficlone(to, from) {
+        Ok(()) => Some(true),
+        Err(Errno::OPNOTSUPP | Errno::NOTTY | Errno::NOSYS | Errno::XDEV) => None,
+        // This file not: it is swapped to, or lies in the inode.
+        Err(_) => Some(false),
     }
+}
+
+/// Makes `to`, an empty file, hold the first `length` bytes of `from`; holes stay holes.
+pub fn copy_data(from: BorrowedFd<'_>, to: BorrowedFd<'_>, length: u64) -> Result<()> {
     fault::check("copy")?;
-    if length == size {
-        calls::count(1);
-        if rustix::fs::ioctl_ficlone(to, from).is_ok() {
-            return Ok(Copied::Shared);
-        }
+    if length <= SMALL_BYTES_MAX && copy_small(from, to, length as usize)? {
+        return Ok(());
     }
-    let mut position = 0;
+    let (mut position, mut filled) = (0, 0);
     while position < length {
         let Some((start, end)) = data_segment(from, position, length)? else { break };
         copy_segment(from, to, start, end)?;
-        position = end;
+        (position, filled) = (end, end);
     }
-    fault::check("truncate")?;
-    calls::count(1);
-    rustix::fs::ftruncate(to, length).map_err(os("ftruncate"))?;
-    Ok(Copied::Written)
+    match filled == length {
+        true => Ok(()),
+        // A hole at the end.
+        false => truncate(to, length),
+    }
+}
+
+/// Copies a small file that has no holes; whether it was one.
+fn copy_small(from: BorrowedFd<'_>, to: BorrowedFd<'_>, length: usize) -> Result<bool> {
+    let mut buffer = vec![0; length];
+    let whole = read_at(from, 0, &mut buffer)? == length;
+    if !whole || buffer.chunks(HOLE_BYTES_MIN).any(|block| block.iter().all(|byte| *byte == 0)) {
+        return Ok(false);
+    }
+    write_all_at(to, 0, &buffer)?;
+    Ok(true)
 }
 
 /// The next stretch of data at or after `position`, cut at `length`; `None` where only a hole follows.

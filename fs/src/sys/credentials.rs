@@ -85,3 +85,10 @@ pub fn is_member(pid: u32, gid: u32, group: u32) -> bool {
         .find_map(|line| line.strip_prefix("Groups:"))
         .is_some_and(|groups| groups.split_ascii_whitespace().any(|word| word.parse() == Ok(group)))
 }
+
+/// Whether a security module labels files: then a file has an attribute that its filesystem does not list. See proc(5),
+/// `/proc/filesystems`; told to be so where it cannot be read.
+pub fn labels_files() -> bool {
+    let Ok(filesystems) = std::fs::read_to_string("/proc/filesystems") else { return true };
+    filesystems.split_whitespace().any(|name| matches!(name, "selinuxfs" | "smackfs"))
+}

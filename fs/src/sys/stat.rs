@@ -119,9 +119,16 @@ pub fn restrictions(fd: BorrowedFd<'_>) -> Result<Restrictions> {
 /// Changes the permission bits. Symbolic links have none: `EOPNOTSUPP`.
 pub fn set_mode(fd: BorrowedFd<'_>, mode: u32) -> Result<()> {
     fault::check("chmod")?;
-    // fchmod(2) takes no O_PATH descriptor, and fchmodat2(2) is younger than our oldest kernel.
+    let mode = Mode::from_raw_mode(mode & 0o7777);
     calls::count(1);
-    rustix::fs::chmodat(CWD, proc_path(fd), Mode::from_raw_mode(mode & 0o7777), AtFlags::empty()).map_err(os("chmod"))
+    match rustix::fs::fchmod(fd, mode) {
+        // fchmod(2) takes no O_PATH descriptor, and fchmodat2(2) is younger than our oldest kernel.
+        Err(Errno::BADF) => {
+            calls::count(1);
+            rustix::fs::chmodat(CWD, proc_path(fd), mode, AtFlags::empty()).map_err(os("chmod"))
+        }
+        other => other.map_err(os("chmod")),
+    }
 }
 
 /// Changes owner, group or both; `None` keeps. See fchownat(2), `AT_EMPTY_PATH`.

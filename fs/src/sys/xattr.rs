@@ -1,6 +1,7 @@
 //! Extended attributes of the file behind any descriptor, `O_PATH` included.
 //!
-//! Invariant: absence is `None`; every other refusal is an error.
+//! A descriptor that was opened with `O_PATH` is refused by the calls that take one (`EBADF`): only then its name in proc(5) is
+//! walked, which costs many times as much. Invariant: absence is `None`; every other refusal is an error.
 
 use super::open::proc_path;
 use super::{calls, fault, os};
@@ -15,22 +16,32 @@ const VALUE_GUESS_BYTES: usize = 256;
 /// The largest value and the largest list that Linux allows (`XATTR_SIZE_MAX`, `XATTR_LIST_MAX`).
 const VALUE_BYTES_MAX: usize = 65536;
 
-/// The value of an attribute; `None` where it is absent or the filesystem has no attributes. See getxattr(2).
-pub fn value(fd: BorrowedFd<'_>, name: &OsStr) -> Result<Option<Vec<u8>>> {
-    let path = proc_path(fd);
-    let mut buffer = vec![0; VALUE_GUESS_BYTES];
+/// Makes a call and counts it.
+fn counted<T>(call: impl FnOnce() -> Result<T, Errno>) -> Result<T, Errno> {
     calls::count(1);
-    let mut result = rustix::fs::getxattr(&path, name, buffer.as_mut_slice());
+    call()
+}
+
+/// Fills a buffer, and the largest one where the first was too small.
+fn fill(read: impl Fn(&mut [u8]) -> Result<usize, Errno>) -> Result<Vec<u8>, Errno> {
+    let mut buffer = vec![0; VALUE_GUESS_BYTES];
+    let mut result = read(&mut buffer);
     if result == Err(Errno::RANGE) {
         buffer.resize(VALUE_BYTES_MAX, 0);
-        calls::count(1);
-        result = rustix::fs::getxattr(&path, name, buffer.as_mut_slice());
+        result = read(&mut buffer);
     }
-    match result {
-        Ok(length) => {
-            buffer.truncate(length);
-            Ok(Some(buffer))
-        }
+    buffer.truncate(result?);
+    Ok(buffer)
+}
+
+/// The value of an attribute; `None` where it is absent or the filesystem has no attributes. See getxattr(2).
+pub fn value(fd: BorrowedFd<'_>, name: &OsStr) -> Result<Option<Vec<u8>>> {
+    let found = fill(|buffer| match counted(|| rustix::fs::fgetxattr(fd, name, &mut *buffer)) {
+        Err(Errno::BADF) => counted(|| rustix::fs::getxattr(proc_path(fd), name, &mut *buffer)),
+        other => other,
+    });
+    match found {
+        Ok(value) => Ok(Some(value)),
         Err(Errno::NODATA | Errno::OPNOTSUPP) => Ok(None),
         Err(errno) => Err(os("getxattr")(errno)),
     }
@@ -38,35 +49,42 @@ pub fn value(fd: BorrowedFd<'_>, name: &OsStr) -> Result<Option<Vec<u8>>> {
 
 /// All names, each ended by NUL; empty where the filesystem has no attributes. See listxattr(2).
 pub fn names(fd: BorrowedFd<'_>) -> Result<Vec<u8>> {
-    let path = proc_path(fd);
-    let mut buffer = vec![0; VALUE_GUESS_BYTES];
-    calls::count(1);
-    let mut result = rustix::fs::listxattr(&path, buffer.as_mut_slice());
-    if result == Err(Errno::RANGE) {
-        buffer.resize(VALUE_BYTES_MAX, 0);
-        calls::count(1);
-        result = rustix::fs::listxattr(&path, buffer.as_mut_slice());
-    }
-    match result {
-        Ok(length) => {
-            buffer.truncate(length);
-            Ok(buffer)
-        }
+    listed(fill(|buffer| match counted(|| rustix::fs::flistxattr(fd, &mut *buffer)) {
+        Err(Errno::BADF) => counted(|| rustix::fs::listxattr(proc_path(fd), &mut *buffer)),
+        other => other,
+    }))
+}
+
+/// The same for a name in a directory, in one call instead of an opening and a reading. See llistxattr(2).
+pub fn names_at(parent: BorrowedFd<'_>, name: &OsStr) -> Result<Vec<u8>> {
+    let path = proc_path(parent).join(name);
+    listed(fill(|buffer| counted(|| rustix::fs::llistxattr(&path, &mut *buffer))))
+}
+
+fn listed(names: Result<Vec<u8>, Errno>) -> Result<Vec<u8>> {
+    match names {
         Err(Errno::OPNOTSUPP) => Ok(Vec::new()),
-        Err(errno) => Err(os("listxattr")(errno)),
+        other => other.map_err(os("listxattr")),
     }
 }
 
 /// Sets an attribute; `flags` are `XATTR_CREATE` and `XATTR_REPLACE`. See setxattr(2).
 pub fn set(fd: BorrowedFd<'_>, name: &OsStr, value: &[u8], flags: u32) -> Result<()> {
     fault::check("setxattr")?;
-    calls::count(1);
-    rustix::fs::setxattr(proc_path(fd), name, value, XattrFlags::from_bits_retain(flags)).map_err(os("setxattr"))
+    let flags = XattrFlags::from_bits_retain(flags);
+    let done = match counted(|| rustix::fs::fsetxattr(fd, name, value, flags)) {
+        Err(Errno::BADF) => counted(|| rustix::fs::setxattr(proc_path(fd), name, value, flags)),
+        other => other,
+    };
+    done.map_err(os("setxattr"))
 }
 
 /// Removes an attribute; an absent one is an error (`ENODATA`). See removexattr(2).
 pub fn remove(fd: BorrowedFd<'_>, name: &OsStr) -> Result<()> {
     fault::check("removexattr")?;
-    calls::count(1);
-    rustix::fs::removexattr(proc_path(fd), name).map_err(os("removexattr"))
+    let done = match counted(|| rustix::fs::fremovexattr(fd, name)) {
+        Err(Errno::BADF) => counted(|| rustix::fs::removexattr(proc_path(fd), name)),
+        other => other,
+    };
+    done.map_err(os("removexattr"))
 }

@@ -116,24 +116,49 @@ impl Union {
     fn change_metadata(&self, caller: &Caller, inode: &Arc<Inode>, changes: &Changes) -> Result<()> {
         let upper = self.stack.upper()?;
         let fd = self.path_fd(inode)?;
-        let current = upper.layer().stat_fd(fd.as_fd())?;
+        let owner = changes.uid.is_some() || changes.gid.is_some() || changes.kill_privileges;
+        match changes.mode {
+            None if !owner => {}
+            // chmod(2) alone: what the file shows now makes no difference.
+            Some(mode) if !owner && upper.override_stat() == OverrideStat::Off && inode.kind != Kind::Symlink => {
+                self.ready_for_mode(upper, inode, fd.as_fd(), mode)?;
+                stat::set_mode(fd.as_fd(), mode)?;
+            }
+            _ => self.change_owner_and_mode(upper, inode, fd.as_fd(), changes)?,
+        }
+        if (changes.atime, changes.mtime) != (TimeChange::Keep, TimeChange::Keep) {
+            inode.state.write().names_mtime = None;
+            stat::set_times(fd.as_fd(), changes.atime, changes.mtime)?;
+        }
+        tracing::trace!(?caller, inode = inode.number.0, "attributes changed");
+        Ok(())
+    }
+
+    fn change_owner_and_mode(
+        &self,
+        upper: &Upper,
+        inode: &Arc<Inode>,
+        fd: BorrowedFd<'_>,
+        changes: &Changes,
+    ) -> Result<()> {
+        let current = upper.layer().stat_fd(fd)?;
         let uid = changes.uid.map(|uid| self.ids.stored_uid(uid)).transpose()?.flatten();
         let gid = changes.gid.map(|gid| self.ids.stored_gid(gid)).transpose()?.flatten();
         let mut mode = changes.mode;
         if changes.kill_privileges && mode.is_none() {
             mode = without_privileges(&current);
-            remove_capability(fd.as_fd(), upper.override_stat())?;
+            remove_capability(fd, upper.override_stat())?;
         }
         if let Some(mode) = mode {
-            self.hold_before(inode, mode)?;
-            self.keep_marks_before(upper, inode, fd.as_fd(), mode)?;
+            self.ready_for_mode(upper, inode, fd, mode)?;
         }
-        upper.set_owner_and_mode(fd.as_fd(), &current, (uid, gid), mode)?;
-        if (changes.atime, changes.mtime) != (TimeChange::Keep, TimeChange::Keep) {
-            stat::set_times(fd.as_fd(), changes.atime, changes.mtime)?;
-        }
-        tracing::trace!(?caller, inode = inode.number.0, "attributes changed");
-        Ok(())
+        upper.set_owner_and_mode(fd, &current, (uid, gid), mode)
+    }
+
+    /// Opens and keeps what the new mode of a file would forbid to open or read later.
+    fn ready_for_mode(&self, upper: &Upper, inode: &Arc<Inode>, fd: BorrowedFd<'_>, mode: u32) -> Result<()> {
+        self.hold_before(inode, mode)?;
+        self.keep_marks_before(upper, inode, fd, mode)
     }
 
     /// Keeps what the marks of a file say where it can be read when the new mode denies reading the file.

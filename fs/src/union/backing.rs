@@ -11,6 +11,7 @@ use crate::layer::{Layer, LayerId};
 use crate::sys::open::Access;
 use crate::sys::stat::Stat;
 use crate::sys::{open, stat};
+use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
@@ -178,11 +179,19 @@ impl Union {
         layer.stat_fd(fd.as_fd())
     }
 
+    /// Where a lower layer has the file that an inode shows, other than a directory: the directory there, and the name.
+    pub(super) fn lower_name<'a>(&'a self, inode: &'a Inode) -> Result<Option<(Handle<'a>, &'a OsStr)>> {
+        match (self.backing(inode), &inode.home, inode.is_dir()) {
+            (Backing::Lower(layer), Some(home), false) => Ok(Some((self.dir_fd(&home.parent, layer)?, &home.name))),
+            _ => Ok(None),
+        }
+    }
+
     fn open_lower(
         &self,
         inode: &Inode,
         layer: LayerId,
-        how: impl Fn(BorrowedFd<'_>, &std::ffi::OsStr) -> Result<OwnedFd>,
+        how: impl Fn(BorrowedFd<'_>, &OsStr) -> Result<OwnedFd>,
     ) -> Result<OwnedFd> {
         let home = inode.home.as_ref().ok_or(Error::NoSuchInode)?;
         let parent = self.dir_fd(&home.parent, layer)?;
@@ -190,11 +199,7 @@ impl Union {
     }
 
     /// Opens an inode's name in the upper layer, and makes sure that it still is the inode's.
-    fn open_upper(
-        &self,
-        inode: &Inode,
-        how: impl Fn(BorrowedFd<'_>, &std::ffi::OsStr) -> Result<OwnedFd>,
-    ) -> Result<OwnedFd> {
+    fn open_upper(&self, inode: &Inode, how: impl Fn(BorrowedFd<'_>, &OsStr) -> Result<OwnedFd>) -> Result<OwnedFd> {
         let mut last = Error::NoSuchInode;
         for _ in 0..MOVED_TRIES_MAX {
             let Backing::Upper { file, place: Some(place), .. } = self.backing(inode) else { break };

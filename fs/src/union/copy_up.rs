@@ -1,18 +1,20 @@
 //! Bringing a file of a lower layer into the upper one.
 //!
-//! Owns what is copied and in which order. Invariant: the copy is complete, attributes and all, before one rename
+//! Owns what is copied and in which order; `fill` makes the copy like the file. Invariant: the copy is complete, attributes and all, before one rename
 //! publishes it; whatever fails before leaves the tree as it was.
+
+mod fill;
 
 use super::Union;
 use super::descriptors::Use;
 use super::inode::{Below, Identity, Inode, Kind, Place, UpperFile};
 use super::links::store_origin;
 use crate::error::{Error, Result};
-use crate::layer::{Layer, LayerId, Node, Temporary, Upper, is_private_xattr};
-use crate::sys::copy::{Copied, copy_data, truncate};
-use crate::sys::open::Access;
-use crate::sys::stat::{self, Stat, TimeChange};
-use crate::sys::{open, xattr};
+use crate::layer::{Layer, LayerId, Node, Temporary, Upper};
+use crate::sys::copy::{Copied, truncate};
+use crate::sys::open::{self, Access};
+use crate::sys::stat::{self, Stat, TimeChange, Timestamp};
+pub use fill::Sharing;
 use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -51,7 +53,7 @@ impl Union {
         if inode.in_upper() {
             return Ok(false);
         }
-        let Below::Leaf { identity, nlink } = inode.below else { return Err(Error::NoSuchInode) };
+        let Below::Leaf { identity, nlink, .. } = inode.below else { return Err(Error::NoSuchInode) };
         let home = inode.home.clone().ok_or(Error::NoSuchInode)?;
         match self.copy_up_parent(inode, &home) {
             // A removed file is written through its open descriptors: its copy needs no directory.
@@ -79,10 +81,8 @@ impl Union {
     /// Bytes that a write to an inode would first have to copy; 0 where it is in the upper layer.
     pub fn copies_data(&self, inode: super::InodeNumber) -> u64 {
         match self.inode(inode) {
-            Ok(inode) if inode.kind == Kind::Regular && !inode.in_upper() => {
-                self.backing_stat(&inode).map(|stat| stat.size).unwrap_or_default()
-            }
-            _ => 0,
+            Ok(inode) => bytes_to_copy(&inode),
+            Err(_) => 0,
         }
     }
 
@@ -95,9 +95,15 @@ impl Union {
         nlink: u32,
         amount: Amount,
     ) -> Result<Copy<'a>> {
-        let source = self.path_fd(inode)?;
         let layer = self.stack.layer(identity.layer)?;
-        let shape = layer.stat_fd(source.as_fd())?;
+        let source = match (inode.kind, amount) {
+            (Kind::Regular, Amount::Whole | Amount::Cut(1..)) => self.data_fd(inode, Access::Read)?,
+            _ => self.path_fd(inode)?,
+        };
+        let shape = match self.index_stat(inode) {
+            Some(stat) => stat?,
+            None => layer.stat_fd(source.as_fd())?,
+        };
         let target = match inode.kind {
             Kind::Symlink => open::read_link_fd(source.as_fd())?,
             _ => Vec::new(),
@@ -107,14 +113,13 @@ impl Union {
             Kind::Symlink => Node::Symlink(OsStr::from_bytes(&target)),
             _ => Node::Special(shape.format(), shape.rdev),
         };
-        let (built, fd) = self.with_room(|| upper.build(node))?;
+        let (built, fd) = self.with_room(|| upper.build(node, self.lasting_permissions(&shape)))?;
         if inode.kind == Kind::Regular {
             let length = match amount {
                 Amount::Whole => shape.size,
                 Amount::Cut(length) => shape.size.min(length),
             };
-            let data = self.data_fd(inode, Access::Read)?;
-            let copied = copy_data(data.as_fd(), fd.as_fd(), shape.size, length)?;
+            let copied = self.fill(&shape, source.as_fd(), fd.as_fd(), length)?;
             if let Amount::Cut(size) = amount
                 && size > shape.size
             {
@@ -125,7 +130,7 @@ impl Union {
                 stat::sync(fd.as_fd(), false)?;
             }
         }
-        let found = self.copy_attributes(upper, source.as_fd(), &shape, fd.as_fd())?;
+        let found = self.dress(upper, inode, (source.as_fd(), &shape), fd.as_fd())?;
         if let Some(origins) = &self.origins {
             origins.store(upper, fd.as_fd(), &found, inode.number.0)?;
         }
@@ -183,7 +188,7 @@ impl Union {
                 drop(copy.built);
                 Ok(())
             }
-            Some(place) => self.publish(upper, copy.built, place),
+            Some(place) => self.publish(upper, copy.built, place, Arc::ptr_eq(&place.parent, &home.parent)),
         };
         if let Err(error) = published {
             if let Some(key) = &copy.link_key {
@@ -208,7 +213,7 @@ impl Union {
         };
         {
             let mut state = inode.state.write();
-            state.upper = Some(copy.file);
+            state.copied(copy.file);
             state.place = place;
             state.nlink_delta = nlink_delta;
             state.link_key = copy.link_key;
@@ -222,17 +227,35 @@ impl Union {
         if !removed {
             self.table.add_identity(inode, identity);
         }
+        // Nothing asks for the lower file any more.
+        self.descriptors.forget(inode.number, [Use::Path { upper: false }, Use::Read { upper: false }]);
         Ok(())
     }
 
-    /// Renames a built file to its place and gives the directory back its times: nothing visible has changed in it.
-    fn publish(&self, upper: &Upper, built: Temporary<'_>, place: &Place) -> Result<()> {
+    /// Renames a built file to its place and gives the directory back its time: nothing visible has changed in it. `locked`:
+    /// the caller holds the directory's `children` for writing.
+    fn publish(&self, upper: &Upper, built: Temporary<'_>, place: &Place, locked: bool) -> Result<()> {
         let parent = self.upper_dir(&place.parent)?;
-        let before = stat::stat_fd(parent.as_fd())?;
+        let mtime = self.names_mtime(&place.parent, parent.as_fd(), locked)?;
         self.touch(&place.parent, &place.name);
         upper.publish(built, parent.as_fd(), &place.name)?;
-        keep_times(parent.as_fd(), &before);
+        self.keep_names_mtime(&place.parent, parent.as_fd(), mtime, locked);
         Ok(())
+    }
+
+    /// When the names of a directory of the upper layer last changed, as a user sees it.
+    pub(super) fn names_mtime(&self, dir: &Inode, fd: BorrowedFd<'_>, locked: bool) -> Result<Timestamp> {
+        match dir.state.read().names_mtime.filter(|_| locked) {
+            Some(known) => Ok(known),
+            None => Ok(stat::stat_fd(fd)?.mtime),
+        }
+    }
+
+    /// Gives a directory back its time after a change of its names that is not to be seen.
+    pub(super) fn keep_names_mtime(&self, dir: &Inode, fd: BorrowedFd<'_>, mtime: Timestamp, locked: bool) {
+        let kept = stat::set_times(fd, TimeChange::Keep, TimeChange::At(mtime));
+        dir.state.write().names_mtime = Some(mtime).filter(|_| locked && kept.is_ok());
+        logged("keep the time of a directory", kept);
     }
 
     fn copy_up_dir(&self, upper: &Upper, dir: &Arc<Inode>) -> Result<bool> {
@@ -246,9 +269,12 @@ impl Union {
         }
         self.copy_up(&home.parent, Amount::Whole)?;
         let source = self.path_fd(dir)?;
-        let shape = self.layer_of(dir)?.stat_fd(source.as_fd())?;
-        let (built, fd) = self.with_room(|| upper.build(Node::Dir))?;
-        let found = self.copy_attributes(upper, source.as_fd(), &shape, fd.as_fd())?;
+        let shape = match self.index_stat(dir) {
+            Some(stat) => stat?,
+            None => self.layer_of(dir)?.stat_fd(source.as_fd())?,
+        };
+        let (built, fd) = self.with_room(|| upper.build(Node::Dir, self.lasting_permissions(&shape)))?;
+        let found = self.dress(upper, dir, (source.as_fd(), &shape), fd.as_fd())?;
         stat::set_times(fd.as_fd(), TimeChange::At(shape.atime), TimeChange::At(shape.mtime))?;
         let _children = home.parent.children.write();
         if dir.is_removed() {
@@ -259,46 +285,17 @@ impl Union {
         if immovable {
             stat::set_mode(fd.as_fd(), shape.mode | 0o200)?;
         }
-        self.publish(upper, built, &home)?;
+        self.publish(upper, built, &home, true)?;
         if immovable {
             logged("set the mode", stat::set_mode(fd.as_fd(), shape.mode));
         }
         self.descriptors.insert(dir.number, Use::Dir(LayerId::UPPER), fd);
         // It was just made: the upper layer says nothing in it yet.
         *dir.upper_names.write() = Some(HashSet::new());
-        dir.state.write().upper = Some(UpperFile { dev: found.dev, ino: found.ino });
+        let mut state = dir.state.write();
+        state.copied(UpperFile { dev: found.dev, ino: found.ino });
+        state.names_mtime = Some(shape.mtime);
         Ok(true)
-    }
-
-    /// Owner, mode and extended attributes; times come last, by the caller.
-    fn copy_attributes(&self, upper: &Upper, source: BorrowedFd<'_>, shape: &Stat, to: BorrowedFd<'_>) -> Result<Stat> {
-        let current = stat::stat_fd(to)?;
-        // What the copy is to show of its type, where only an attribute can say it.
-        let shown = Stat { mode: shape.mode, rdev: shape.rdev, ..current };
-        // The owner first, because changing it drops privileges; the mode last, because it may forbid setting attributes.
-        upper.set_owner_and_mode(to, &shown, (Some(shape.uid), Some(shape.gid)), None)?;
-        for name in xattr::names(source)?.split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
-            let name = OsStr::from_bytes(name);
-            if !self.is_copied(upper, name) {
-                continue;
-            }
-            if let Some(value) = xattr::value(source, name)? {
-                xattr::set(to, name, &value, 0)?;
-            }
-        }
-        let shown = Stat { uid: shape.uid, gid: shape.gid, ..shown };
-        upper.set_owner_and_mode(to, &shown, (None, None), Some(shape.mode & 0o7777))?;
-        Ok(current)
-    }
-
-    /// Whether an attribute of a lower file belongs to its copy.
-    fn is_copied(&self, upper: &Upper, name: &OsStr) -> bool {
-        // The label of a new file is for the security module to choose (selinux(8)); override attributes were applied.
-        let is_label = name == "security.selinux";
-        let is_override = crate::layer::is_override_xattr(name) && upper.layer().is_overridden();
-        let is_acl = name.as_bytes().starts_with(b"system.posix_acl_");
-        let escaped = super::xattr::is_escaped(name);
-        (!is_private_xattr(name) || escaped) && !is_label && !is_override && (self.acl || !is_acl)
     }
 
     /// Whether this process could open an upper file for reading and writing again.
@@ -329,12 +326,12 @@ fn delta_of_copy(inode: &Inode, lower_nlink: u32, published: bool) -> i32 {
     left - 1 - i32::from(published)
 }
 
-/// Gives a directory back the times that it had: what just changed in it is not to be seen.
-pub(super) fn keep_times(dir: BorrowedFd<'_>, before: &Stat) {
-    logged(
-        "keep the times of a directory",
-        stat::set_times(dir, TimeChange::At(before.atime), TimeChange::At(before.mtime)),
-    );
+/// Bytes that a write to an inode would first have to copy.
+pub(super) fn bytes_to_copy(inode: &Inode) -> u64 {
+    match inode.below {
+        Below::Leaf { size, .. } if inode.kind == Kind::Regular && !inode.in_upper() => size,
+        _ => 0,
+    }
 }
 
 /// Logs the failure of a step that follows publication: the change has happened, so the caller is told that it has.
@@ -343,3 +340,6 @@ pub(super) fn logged(step: &str, result: Result<()>) {
         tracing::warn!(%error, step, "a step after a change failed");
     }
 }
+
+#[cfg(test)]
+mod tests;

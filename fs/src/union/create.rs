@@ -6,7 +6,7 @@
 use super::acl;
 use super::copy_up::Amount;
 use super::descriptors::Use;
-use super::inode::{Below, Identity, Inode, InodeNumber, Kind, Place, State, UpperFile};
+use super::inode::{Below, Identity, Inode, InodeNumber, Kind, Place, State, UpperFile, XattrsSeen};
 use super::lookup::NAME_BYTES_MAX;
 use super::merge::Visible;
 use super::{Attributes, Caller, Union};
@@ -199,7 +199,7 @@ impl Union {
         new: &NewNode<'_>,
         covered: Covered,
     ) -> Result<Option<OwnedFd>> {
-        let (built, fd) = self.with_room(|| upper.build(new.node))?;
+        let (built, fd) = self.with_room(|| upper.build(new.node, None))?;
         let parent = upper.layer().stat_fd(new.at)?;
         let is_dir = matches!(new.node, Node::Dir);
         let mut mode = new.mode;
@@ -261,7 +261,7 @@ impl Union {
             upper: Some(UpperFile { dev: found.dev, ino: found.ino }),
             upper_marks: DirMarks { opaque: covered == Covered::Whiteout, xattr_whiteouts: false },
             place: Some(Arc::new(Place { parent: dir.clone(), name: name.into() })),
-            bare: true,
+            xattrs: XattrsSeen::NoCapability,
             ..State::default()
         };
         let kind = Kind::from_mode(found.mode);

@@ -50,9 +50,7 @@ fn find(union: &Union, path: &str) -> InodeNumber {
 
 /// What a user sees: a line for each name.
 fn seen(union: &Union, dir: InodeNumber, path: &str, lines: &mut Vec<String>) {
-    let handle = union.open_dir(dir).expect("opens");
-    let listing = union.read_dir(handle, true).expect("lists");
-    union.release_dir(handle);
+    let listing = union.read_dir(dir, 0).expect("lists");
     for entry in &listing.entries[2..] {
         let path = format!("{path}/{}", entry.name.display());
         let attributes =

@@ -29,19 +29,25 @@ impl Union {
         Some((self.index.as_ref()?, inode.index_node?))
     }
 
-    /// What the lower layers say of a name in an indexed directory, topmost first.
-    pub(super) fn index_entries(&self, dir: &Inode, name: &OsStr) -> Result<Option<Vec<(LayerId, Entry)>>> {
+    /// What the lower layers say of a name in an indexed directory, topmost first; nothing is allocated for it.
+    pub(super) fn index_entries(
+        &self,
+        dir: &Inode,
+        name: &OsStr,
+    ) -> Result<Option<impl Iterator<Item = (LayerId, Entry)>>> {
         let Some((index, node)) = self.index_below(dir) else { return Ok(None) };
-        let Some(found) = index.find(node, name) else { return Ok(Some(Vec::new())) };
-        let shown = index.node(found).ok_or(DAMAGED)?;
-        if shown.stat.format() != libc::S_IFDIR {
-            return Ok(Some(vec![(shown.layer, Entry::Leaf(shown.stat))]));
-        }
-        let part = |part: crate::index::Part| {
-            let stat = Stat { ino: part.ino, ..shown.stat };
-            (part.layer, Entry::Dir { stat, marks: part.marks })
-        };
-        Ok(Some(index.parts(found).map(part).collect()))
+        let found = index.find(node, name);
+        let shown = found.map(|found| index.node(found).ok_or(DAMAGED)).transpose()?;
+        let is_dir = shown.is_some_and(|shown| shown.stat.is_dir());
+        let leaf = shown.filter(|_| !is_dir).map(|shown| (shown.layer, Entry::Leaf(shown.stat)));
+        let merged = found.zip(shown).filter(|_| is_dir);
+        let parts = merged.into_iter().flat_map(|(found, shown)| {
+            index.parts(found).map(move |part| {
+                let stat = Stat { ino: part.ino, ..shown.stat };
+                (part.layer, Entry::Dir { stat, marks: part.marks })
+            })
+        });
+        Ok(Some(leaf.into_iter().chain(parts)))
     }
 
     /// Where the index has what the lower layers show under a name.

@@ -7,6 +7,7 @@ use super::merge::DirPart;
 use super::names::LowerNames;
 use crate::index::NodeId;
 use crate::layer::{DirMarks, LayerId};
+use crate::sys::stat::Timestamp;
 use parking_lot::{Mutex, RwLock};
 use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
@@ -88,6 +89,8 @@ pub enum Below {
         identity: Identity,
         /// Names that it has there.
         nlink: u32,
+        /// Its size in bytes.
+        size: u64,
     },
     /// Directories of one or more lower layers, topmost first.
     Dir(Box<[DirPart]>),
@@ -100,6 +103,19 @@ pub struct UpperFile {
     pub dev: u64,
     /// Inode number on the device.
     pub ino: u64,
+}
+
+/// What is known of the extended attributes that a user could see.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum XattrsSeen {
+    /// Nothing is known.
+    #[default]
+    Unknown,
+    /// It was made by this mount, or copied up: it has no capabilities, which the kernel asks for at every first write. It may
+    /// have inherited an access control list, and a security module may have labelled it.
+    NoCapability,
+    /// They were listed, and there were none at all.
+    Nothing,
 }
 
 /// What changes in an inode's life.
@@ -125,8 +141,12 @@ pub struct State {
     pub identities: Vec<Identity>,
     /// Size of the directory in the upper layer when it was first seen, in bytes.
     pub upper_size: u64,
-    /// It was made by this mount and has no attribute that a user could see: the kernel asks at every first write.
-    pub bare: bool,
+    /// What is known of its extended attributes.
+    pub xattrs: XattrsSeen,
+    /// How often they were changed: what was listed before a change is not noted after it.
+    pub xattr_changes: u64,
+    /// When the names of the directory in the upper layer last changed, while nothing has been written to it since.
+    pub names_mtime: Option<Timestamp>,
     /// Whether the directory in the upper layer has a default ACL; `None` until asked.
     pub default_acl: Option<bool>,
 }
@@ -162,6 +182,16 @@ pub struct Inode {
     lookups: AtomicU64,
     opens: AtomicU32,
     askings: AtomicU64,
+}
+
+impl State {
+    /// Its file in the upper layer is new, whatever was known of the one that it is a copy of.
+    pub fn copied(&mut self, file: UpperFile) {
+        self.upper = Some(file);
+        if self.xattrs == XattrsSeen::Nothing {
+            self.xattrs = XattrsSeen::NoCapability;
+        }
+    }
 }
 
 impl Inode {
@@ -254,9 +284,9 @@ impl Inode {
         *self.missing_below.lock() = Some(name.into());
     }
 
-    /// Counts an open.
-    pub fn opened(&self) {
-        self.opens.fetch_add(1, Ordering::Relaxed);
+    /// Counts an open; returns how many there are now.
+    pub fn opened(&self) -> u32 {
+        self.opens.fetch_add(1, Ordering::Relaxed) + 1
     }
 
     /// Takes back an open; returns how many are left.

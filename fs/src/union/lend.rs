@@ -93,7 +93,7 @@ impl Union {
     /// there is none.
     pub fn sample(&self) -> Result<OwnedFd> {
         match &self.stack.upper {
-            Some(upper) => upper.build(Node::File).map(|(_, fd)| fd),
+            Some(upper) => upper.build(Node::File, None).map(|(_, fd)| fd),
             None => open::memory_file(),
         }
     }

@@ -45,7 +45,6 @@ pub struct LinkIndex {
 }
 
 const INDEX_DIR: &str = "index";
-const OWN_DIR: &str = "lamina";
 const LINKS_DIR: &str = "links";
 const HIDDEN_DIR: &str = "hidden";
 const NLINK_DIR: &str = "nlink";
@@ -57,12 +56,12 @@ impl LinkIndex {
         if let Some(dir) = work.existing_side_dir(INDEX_DIR)? {
             index.load_copies(dir.as_fd())?;
         }
-        let Some(own) = work.existing_side_dir(OWN_DIR)? else { return Ok(index) };
-        if open::exists(own.as_fd(), OsStr::new(LINKS_DIR))? {
-            index.load_copies(open::open_dir(own.as_fd(), OsStr::new(LINKS_DIR))?.as_fd())?;
+        let Some(own) = work.existing_own_dir()? else { return Ok(index) };
+        if open::exists(own, OsStr::new(LINKS_DIR))? {
+            index.load_copies(open::open_dir(own, OsStr::new(LINKS_DIR))?.as_fd())?;
         }
-        if open::exists(own.as_fd(), OsStr::new(HIDDEN_DIR))? {
-            let dir = open::open_dir(own.as_fd(), OsStr::new(HIDDEN_DIR))?;
+        if open::exists(own, OsStr::new(HIDDEN_DIR))? {
+            let dir = open::open_dir(own, OsStr::new(HIDDEN_DIR))?;
             for entry in crate::layer::list(dir.as_fd())? {
                 let count = read_count(dir.as_fd(), &entry.name)?.unwrap_or_default();
                 if let Ok(key) = entry.name.into_string() {
@@ -167,10 +166,10 @@ impl LinkIndex {
         upper_nlink: u32,
         lower_nlink: Option<u32>,
     ) -> Result<Option<i32>> {
-        if let Some(own) = upper.work().existing_side_dir(OWN_DIR)?
-            && open::exists(own.as_fd(), OsStr::new(NLINK_DIR))?
+        if let Some(own) = upper.work().existing_own_dir()?
+            && open::exists(own, OsStr::new(NLINK_DIR))?
         {
-            let dir = open::open_dir(own.as_fd(), OsStr::new(NLINK_DIR))?;
+            let dir = open::open_dir(own, OsStr::new(NLINK_DIR))?;
             if let Some(delta) = read_count(dir.as_fd(), OsStr::new(key))? {
                 return Ok(Some(delta));
             }
@@ -187,10 +186,10 @@ impl LinkIndex {
 }
 
 fn own_sub_dir(work: &WorkDir, name: &str) -> Result<OwnedFd> {
-    let own = work.side_dir(OWN_DIR)?;
-    match open::make_dir(own.as_fd(), OsStr::new(name), 0o700) {
+    let own = work.own_dir()?;
+    match open::make_dir(own, OsStr::new(name), 0o700) {
         Err(error) if !error.is(libc::EEXIST) => Err(error),
-        _ => open::open_dir(own.as_fd(), OsStr::new(name)),
+        _ => open::open_dir(own, OsStr::new(name)),
     }
 }
 
@@ -205,9 +204,9 @@ fn put_record(upper: &Upper, dir: &str, key: &str, text: &str) -> Result<()> {
 }
 
 fn drop_record(upper: &Upper, dir: &str, key: &str) -> Result<()> {
-    let Some(own) = upper.work().existing_side_dir(OWN_DIR)? else { return Ok(()) };
-    match open::exists(own.as_fd(), OsStr::new(dir))? {
-        true => upper.remove_record(open::open_dir(own.as_fd(), OsStr::new(dir))?.as_fd(), OsStr::new(key)),
+    let Some(own) = upper.work().existing_own_dir()? else { return Ok(()) };
+    match open::exists(own, OsStr::new(dir))? {
+        true => upper.remove_record(open::open_dir(own, OsStr::new(dir))?.as_fd(), OsStr::new(key)),
         false => Ok(()),
     }
 }

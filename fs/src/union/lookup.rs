@@ -5,7 +5,7 @@
 
 use super::inode::{Below, Identity, Inode, InodeNumber, Kind, Place, State, UpperFile};
 use super::links::{Linked, key_of};
-use super::merge::{DirPart, Visible, resolve};
+use super::merge::{DirPart, Seen, Visible, resolve};
 use super::{Attributes, Union};
 use crate::error::{Error, Result};
 use crate::layer::{DirMarks, Entry, LayerId, is_reserved};
@@ -40,7 +40,18 @@ impl Union {
         if is_reserved(name) || dir.is_removed() {
             return Ok(None);
         }
-        match self.probe(dir, name)? {
+        let visible = self.probe(dir, name)?;
+        self.shown(dir, name, visible, lookups)
+    }
+
+    fn shown(
+        &self,
+        dir: &Arc<Inode>,
+        name: &OsStr,
+        visible: Visible,
+        lookups: u64,
+    ) -> Result<Option<(Arc<Inode>, Option<Stat>)>> {
+        match visible {
             Visible::Nothing => Ok(None),
             Visible::Leaf { on, stat } => self.leaf(dir, name, on, stat, lookups).map(Some),
             Visible::Dir(parts) => {
@@ -48,6 +59,17 @@ impl Union {
                 Ok(Some((self.merged(dir, name, parts, lookups), Some(stat))))
             }
         }
+    }
+
+    /// What the upper layer and the lower ones have under a name, and the inode that it shows. The caller holds the directory's
+    /// `children`.
+    pub(super) fn seen(&self, dir: &Arc<Inode>, name: &OsStr) -> Result<(Seen, Option<Arc<Inode>>)> {
+        if is_reserved(name) || dir.is_removed() {
+            return Ok((Seen { upper: Entry::Absent, below: Visible::Nothing }, None));
+        }
+        let seen = Seen { upper: self.probe_upper(dir, name)?, below: self.probe_below(dir, name)? };
+        let inode = self.shown(dir, name, seen.visible(), 0)?.map(|(inode, _)| inode);
+        Ok((seen, inode))
     }
 
     /// What the union shows of a name.
@@ -67,7 +89,7 @@ impl Union {
     /// Asks a layer, if one is given, and then the lower layers that can have an answer.
     fn resolve_below(&self, dir: &Arc<Inode>, first: Option<LayerId>, name: &OsStr) -> Result<Visible> {
         if let Some(below) = self.index_entries(dir, name)? {
-            return resolve(first.map(|layer| self.ask(dir, layer, name)).into_iter().chain(below.into_iter().map(Ok)));
+            return resolve(first.map(|layer| self.ask(dir, layer, name)).into_iter().chain(below.map(Ok)));
         }
         let names = match dir.lower_parts().is_empty() {
             true => None,
@@ -128,14 +150,13 @@ impl Union {
     /// The inode of a merged directory.
     fn merged(&self, dir: &Arc<Inode>, name: &OsStr, parts: Vec<DirPart>, lookups: u64) -> Arc<Inode> {
         let upper = parts.first().filter(|part| part.layer == LayerId::UPPER).copied();
-        let lower: Vec<DirPart> = parts.iter().filter(|part| part.layer != LayerId::UPPER).copied().collect();
         // The topmost lower directory names it, so that its number stays when the upper layer gets a part.
-        let basis = lower.first().copied().unwrap_or(parts[0]);
+        let basis = parts.iter().find(|part| part.layer != LayerId::UPPER).copied().unwrap_or(parts[0]);
         let identity = Identity { layer: basis.layer, dev: basis.stat.dev, ino: basis.stat.ino };
-        let place = || Arc::new(Place { parent: dir.clone(), name: name.into() });
         let number = |attempt| self.numbering.number(identity.dev, identity.ino, attempt);
         self.table.intern(identity, lookups, number, |number| {
-            let place = place();
+            let lower: Vec<DirPart> = parts.into_iter().filter(|part| part.layer != LayerId::UPPER).collect();
+            let place = Arc::new(Place { parent: dir.clone(), name: name.into() });
             let state = State {
                 upper: upper.map(|part| UpperFile { dev: part.stat.dev, ino: part.stat.ino }),
                 upper_marks: upper.map(|part| part.marks).unwrap_or_default(),
@@ -195,12 +216,12 @@ impl Union {
             }
             state.link_key = Some(key);
         }
-        let place = Arc::new(Place { parent: dir.clone(), name: name.into() });
-        state.place = Some(place.clone());
         let kind = Kind::from_mode(found.mode);
         let number = |attempt| self.numbering.number(found.dev, found.ino, attempt);
         let inode = self.table.intern(identity, lookups, number, |number| {
-            Inode::new(number, kind, Below::Leaf { identity, nlink: found.nlink }, Some(place), state)
+            let place = Arc::new(Place { parent: dir.clone(), name: name.into() });
+            state.place = Some(place.clone());
+            Inode::new(number, kind, Below::Leaf { identity, nlink: found.nlink, size: found.size }, Some(place), state)
                 .indexed_at(self.index_child(dir, name))
         });
         // A hard link whose file was copied up under another name shows the copy's attributes.
@@ -250,24 +271,30 @@ impl Union {
     /// The inode of a file of the upper layer.
     pub(super) fn upper_leaf(&self, dir: &Arc<Inode>, name: &OsStr, found: Stat, lookups: u64) -> Result<Arc<Inode>> {
         let identity = Identity { layer: LayerId::UPPER, dev: found.dev, ino: found.ino };
-        let place = Arc::new(Place { parent: dir.clone(), name: name.into() });
-        if let Some(known) = self.table.find(identity) {
-            let mut state = known.state.write();
-            if state.place.is_none() && !state.removed {
-                state.place = Some(place.clone());
-                state.pin = None;
+        let place = || Some(Arc::new(Place { parent: dir.clone(), name: name.into() }));
+        let known = self.table.find(identity);
+        if let Some(known) = &known {
+            let nameless = |state: &State| state.place.is_none() && !state.removed;
+            if nameless(&known.state.read()) {
+                let mut state = known.state.write();
+                if nameless(&state) {
+                    state.place = place();
+                    state.pin = None;
+                }
             }
         }
         // Reading marks costs three calls: only on first sight.
-        let (stored, mut state) = match self.table.find(identity) {
+        let (stored, mut state) = match known {
             Some(_) => (None, State::default()),
             None => self.upper_marks(dir, name, &found)?,
         };
-        state.upper = Some(UpperFile { dev: found.dev, ino: found.ino });
-        state.place = Some(place);
         let number = |attempt| self.number_of(stored, &found, attempt);
         let kind = Kind::from_mode(found.mode);
-        Ok(self.table.intern(identity, lookups, number, |number| Inode::new(number, kind, Below::Nothing, None, state)))
+        Ok(self.table.intern(identity, lookups, number, |number| {
+            state.upper = Some(UpperFile { dev: found.dev, ino: found.ino });
+            state.place = place();
+            Inode::new(number, kind, Below::Nothing, None, state)
+        }))
     }
 
     /// What the marks of a file of the upper layer say: its stored number, and its share in the hard link index.
@@ -303,3 +330,6 @@ impl Union {
         Ok(self.number_of(self.stored_number(dir, name, &found)?, &found, 0))
     }
 }
+
+#[cfg(test)]
+mod tests;

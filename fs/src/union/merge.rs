@@ -58,6 +58,44 @@ pub fn resolve<E>(top_first: impl IntoIterator<Item = Result<(LayerId, Entry), E
     })
 }
 
+/// What the upper layer says of a name, and what would show without it: who takes a name away or moves it needs both.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seen {
+    /// The upper layer alone.
+    pub upper: Entry,
+    /// The lower layers alone.
+    pub below: Visible,
+}
+
+impl Seen {
+    /// Whether the upper layer has a file of this name.
+    pub fn in_upper(&self) -> bool {
+        matches!(self.upper, Entry::Leaf(_) | Entry::Dir { .. })
+    }
+
+    /// Whether a lower layer would show the name.
+    pub fn is_below(&self) -> bool {
+        self.below != Visible::Nothing
+    }
+
+    /// What the union shows.
+    pub fn visible(&self) -> Visible {
+        match self.upper {
+            Entry::Absent => self.below.clone(),
+            Entry::Whiteout => Visible::Nothing,
+            Entry::Leaf(stat) => Visible::Leaf { on: LayerId::UPPER, stat },
+            Entry::Dir { stat, marks } => {
+                let mut parts = vec![DirPart { layer: LayerId::UPPER, stat, marks }];
+                match &self.below {
+                    Visible::Dir(lower) if !marks.opaque => parts.extend(lower),
+                    _ => {}
+                }
+                Visible::Dir(parts)
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -139,5 +177,26 @@ mod tests {
         });
         assert!(matches!(resolve(said), Ok(Visible::Leaf { .. })));
         assert_eq!(asked, 1);
+    }
+
+    #[test]
+    fn seeing_two_halves_is_seeing_the_whole() {
+        let file = Entry::Leaf(stat(libc::S_IFREG));
+        let dir = |opaque| Entry::Dir { stat: stat(libc::S_IFDIR), marks: DirMarks { opaque, xattr_whiteouts: false } };
+        let answers = [Entry::Absent, Entry::Whiteout, file, dir(false), dir(true)];
+        let said = |layers: &[(u16, Entry)]| {
+            let layers: Vec<Result<_, Infallible>> =
+                layers.iter().map(|(id, entry)| Ok((LayerId(*id), *entry))).collect();
+            resolve(layers).expect("cannot fail")
+        };
+        for upper in answers {
+            for first in answers {
+                for second in answers {
+                    let seen = Seen { upper, below: said(&[(1, first), (2, second)]) };
+                    assert_eq!(seen.visible(), said(&[(0, upper), (1, first), (2, second)]));
+                    assert_eq!(seen.is_below(), said(&[(1, first), (2, second)]) != Visible::Nothing);
+                }
+            }
+        }
     }
 }

@@ -26,6 +26,7 @@ mod merge;
 mod names;
 mod numbers;
 mod origin;
+mod position;
 mod readdir;
 mod remove;
 mod rename;
@@ -52,7 +53,7 @@ use crate::layer::{DirMarks, Layer, LayerId};
 use crate::sys::credentials::{Privilege, privilege};
 use crate::sys::stat;
 use backing::Handle;
-use dashmap::DashMap;
+use copy_up::Sharing;
 use descriptors::{Descriptors, FILE_USES, Use};
 use inode::{Below, Inode, State, UpperFile};
 use links::LinkIndex;
@@ -60,12 +61,13 @@ use merge::DirPart;
 use names::Tables;
 use numbers::Numbering;
 use origin::Origins;
-use readdir::OpenDir;
+use parking_lot::Mutex;
+use position::Order;
+use readdir::Listings;
 use stack::Stack;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use table::InodeTable;
 
 /// Lower layers of one mount at the most (`OVL_MAX_STACK` of the kernel's overlayfs, and what Podman passes).
@@ -195,9 +197,10 @@ pub struct Union {
     /// `None`: read-only, and no upper file exists.
     origins: Option<Origins>,
     tables: Tables,
+    sharing: Sharing,
     index: Option<Index>,
-    open_dirs: DashMap<u64, Arc<OpenDir>>,
-    next_handle: AtomicU64,
+    order: Order,
+    listings: Mutex<Listings>,
     privilege: Privilege,
     root_ino: u64,
     ids: IdPolicy,
@@ -205,6 +208,7 @@ pub struct Union {
     static_nlink: bool,
     sync: bool,
     acl: bool,
+    labels: bool,
 }
 
 impl Union {
@@ -245,15 +249,17 @@ impl Union {
             links,
             origins,
             tables: Tables::default(),
+            sharing: Sharing::new(stack.layers().map(|layer| layer.dev())),
             index,
-            open_dirs: DashMap::new(),
-            next_handle: AtomicU64::new(1),
+            order: Order::default(),
+            listings: Mutex::default(),
             privilege: privilege().map_err(fail)?,
             ids: config.ids,
             xattrs: config.xattrs,
             static_nlink: config.static_nlink,
             sync: config.sync && !config.volatile,
             acl: config.acl && config.xattrs.enabled,
+            labels: crate::sys::credentials::labels_files(),
             stack,
         })
     }
@@ -279,6 +285,9 @@ impl Union {
     pub fn forget(&self, inode: InodeNumber, lookups: u64) {
         for gone in self.table.forget(inode, lookups) {
             self.descriptors.forget(gone.number, FILE_USES);
+            if !gone.layers.is_empty() {
+                self.listings.lock().forget(gone.number);
+            }
             self.descriptors.forget(gone.number, gone.layers.into_iter().map(Use::Dir));
         }
     }

@@ -216,6 +216,7 @@ impl Union {
 
     /// The upper layer is about to say something of a name. The caller holds the directory's `children` for writing.
     pub(super) fn touch(&self, dir: &Arc<Inode>, name: &OsStr) {
+        dir.state.write().names_mtime = None;
         let grown = {
             let mut names = dir.upper_names.write();
             let Some(names) = names.as_mut() else { return };

@@ -14,7 +14,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Name of the mark, without the namespace.
 const MARK: &str = "lamina.origin";
-const OWN_DIR: &str = "lamina";
 const ORIGIN_DIR: &str = "origin";
 
 /// The stored numbers of one work directory.
@@ -27,8 +26,8 @@ pub struct Origins {
 impl Origins {
     /// Looks whether earlier mounts left records.
     pub fn load(upper: &Upper) -> Result<Self> {
-        let recorded = match upper.work().existing_side_dir(OWN_DIR)? {
-            Some(own) => open::exists(own.as_fd(), OsStr::new(ORIGIN_DIR))?,
+        let recorded = match upper.work().existing_own_dir()? {
+            Some(own) => open::exists(own, OsStr::new(ORIGIN_DIR))?,
             None => false,
         };
         Ok(Origins { recorded: AtomicBool::new(recorded) })
@@ -86,10 +85,10 @@ impl Origins {
 }
 
 fn origin_dir(upper: &Upper) -> Result<OwnedFd> {
-    let own = upper.work().side_dir(OWN_DIR)?;
-    match open::make_dir(own.as_fd(), OsStr::new(ORIGIN_DIR), 0o700) {
+    let own = upper.work().own_dir()?;
+    match open::make_dir(own, OsStr::new(ORIGIN_DIR), 0o700) {
         Err(error) if !error.is(libc::EEXIST) => Err(error),
-        _ => open::open_dir(own.as_fd(), OsStr::new(ORIGIN_DIR)),
+        _ => open::open_dir(own, OsStr::new(ORIGIN_DIR)),
     }
 }
 

@@ -1,18 +1,22 @@
 //! Listing a merged directory.
 //!
-//! Owns the snapshot that an open directory reads from. Invariant: an open directory shows what was there when it was opened
-//! or rewound, each name once, whatever is created or removed meanwhile.
+//! Owns the listings that are being read. An open directory needs nothing of its own here: a position says by itself what
+//! comes after it, see `position`, so a listing can be dropped and taken anew at any time. Invariant: what stays in a directory
+//! from the first piece to the last is shown once, in whatever pieces it is read.
 
 use super::Union;
 use super::inode::{Inode, InodeNumber, Kind};
 use super::merge::Visible;
-use crate::error::{Error, Result};
+use super::position::Place;
+use crate::error::Result;
 use crate::layer::LayerId;
-use parking_lot::Mutex;
+use lru::LruCache;
 use std::collections::{HashMap, HashSet};
 use std::ffi::{OsStr, OsString};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+
+/// Names of all listings that are kept for whoever reads on, at the most, and one listing more: some 100 MiB.
+const KEPT_NAMES_MAX: usize = 1_000_000;
 
 /// One name of a listing.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,6 +27,9 @@ pub struct ListedEntry {
     pub st_ino: u64,
     /// Its kind.
     pub kind: Kind,
+    /// The position behind it.
+    pub next: u64,
+    place: Place,
 }
 
 /// A directory's names at one moment, `.` and `..` first.
@@ -32,10 +39,56 @@ pub struct Listing {
     pub entries: Vec<ListedEntry>,
 }
 
-/// An open directory.
-pub(super) struct OpenDir {
-    dir: Arc<Inode>,
-    listing: Mutex<Option<Arc<Listing>>>,
+impl Listing {
+    /// Orders names.
+    fn new(mut entries: Vec<ListedEntry>) -> Self {
+        entries.sort_unstable_by_key(|entry| entry.place);
+        for at in 0..entries.len() {
+            let place = entries[at].place;
+            let near = [at.checked_sub(1), Some(at + 1)].into_iter().flatten().filter_map(|near| entries.get(near));
+            let crowded = near.into_iter().any(|near| near.place.crowds(place));
+            entries[at].next = place.behind(crowded);
+        }
+        Listing { entries }
+    }
+
+    /// The names after a position; 0 is the start.
+    pub fn after(&self, position: u64) -> &[ListedEntry] {
+        let start = self.entries.partition_point(|entry| !entry.place.is_after(position));
+        &self.entries[start..]
+    }
+}
+
+/// Listings that somebody has not read to the end, the least recently used first to go.
+pub(super) struct Listings {
+    kept: LruCache<InodeNumber, Arc<Listing>>,
+    names: usize,
+}
+
+impl Default for Listings {
+    fn default() -> Self {
+        Listings { kept: LruCache::unbounded(), names: 0 }
+    }
+}
+
+impl Listings {
+    fn keep(&mut self, dir: InodeNumber, listing: Arc<Listing>) {
+        self.names += listing.entries.len();
+        if let Some((_, before)) = self.kept.push(dir, listing) {
+            self.names -= before.entries.len();
+        }
+        while self.names > KEPT_NAMES_MAX && self.kept.len() > 1 {
+            let Some((_, oldest)) = self.kept.pop_lru() else { break };
+            self.names -= oldest.entries.len();
+        }
+    }
+
+    /// Nobody reads on.
+    pub(super) fn forget(&mut self, dir: InodeNumber) {
+        if let Some(gone) = self.kept.pop(&dir) {
+            self.names -= gone.entries.len();
+        }
+    }
 }
 
 /// What one layer adds to a listing.
@@ -48,29 +101,37 @@ struct Named {
 }
 
 impl Union {
-    /// Opens a directory; returns its handle.
-    pub fn open_dir(&self, inode: InodeNumber) -> Result<u64> {
-        let dir = self.dir(inode)?;
-        let handle = self.next_handle.fetch_add(1, Ordering::Relaxed);
-        self.open_dirs.insert(handle, Arc::new(OpenDir { dir, listing: Mutex::new(None) }));
-        Ok(handle)
-    }
-
-    /// The names of an open directory; `restart` takes them anew.
-    pub fn read_dir(&self, handle: u64, restart: bool) -> Result<Arc<Listing>> {
-        let open = self.open_dirs.get(&handle).map(|open| open.clone()).ok_or(Error::NoSuchInode)?;
-        let mut listing = open.listing.lock();
-        if let Some(taken) = listing.as_ref().filter(|_| !restart) {
-            return Ok(taken.clone());
-        }
-        let fresh = Arc::new(self.with_room(|| self.list_dir(&open.dir))?);
-        *listing = Some(fresh.clone());
-        Ok(fresh)
+    /// Opens a directory; whether nobody else has it open.
+    pub fn open_dir(&self, inode: InodeNumber) -> Result<bool> {
+        Ok(self.dir(inode)?.opened() == 1)
     }
 
     /// Closes a directory.
-    pub fn release_dir(&self, handle: u64) {
-        self.open_dirs.remove(&handle);
+    pub fn close_dir(&self, inode: InodeNumber) {
+        if let Ok(dir) = self.inode(inode) {
+            dir.closed();
+        }
+    }
+
+    /// The names of a directory, for whoever is to read those after a position; at the start they are taken anew.
+    pub fn read_dir(&self, inode: InodeNumber, position: u64) -> Result<Arc<Listing>> {
+        let dir = self.dir(inode)?;
+        let kept = match position {
+            0 => None,
+            _ => self.listings.lock().kept.get(&inode).cloned(),
+        };
+        let listing = match kept {
+            Some(listing) => listing,
+            None => {
+                let fresh = Arc::new(self.with_room(|| self.list_dir(&dir))?);
+                self.listings.lock().keep(inode, fresh.clone());
+                fresh
+            }
+        };
+        if listing.after(position).is_empty() {
+            self.listings.lock().forget(inode);
+        }
+        Ok(listing)
     }
 
     fn list_dir(&self, dir: &Arc<Inode>) -> Result<Listing> {
@@ -79,14 +140,17 @@ impl Union {
         let parent = place.map(|place| place.parent.clone()).unwrap_or_else(|| dir.clone());
         let number = |dir: &Inode| if dir.number == InodeNumber::ROOT { self.root_ino } else { dir.number.0 };
         let dots = [(".", number(dir)), ("..", number(&parent))];
-        let mut entries: Vec<ListedEntry> = dots
-            .map(|(name, st_ino)| ListedEntry { name: OsStr::new(name).into(), st_ino, kind: Kind::Directory })
-            .into();
+        let entry = |name: Box<OsStr>, st_ino, kind| {
+            let place = self.order.place(&name);
+            ListedEntry { name, st_ino, kind, next: 0, place }
+        };
+        let mut entries: Vec<ListedEntry> =
+            dots.map(|(name, st_ino)| entry(OsStr::new(name).into(), st_ino, Kind::Directory)).into();
         for (name, named) in self.shown_names(dir)?.shown {
             let st_ino = self.named_number(dir, &name, &named)?;
-            entries.push(ListedEntry { name, st_ino, kind: named.kind });
+            entries.push(entry(name, st_ino, named.kind));
         }
-        Ok(Listing { entries })
+        Ok(Listing::new(entries))
     }
 
     fn named_number(&self, dir: &Arc<Inode>, name: &OsStr, named: &Named) -> Result<u64> {

@@ -7,7 +7,7 @@ use super::Union;
 use super::backing::Handle;
 use super::copy_up::Amount;
 use super::inode::{Below, Inode, InodeNumber, Kind};
-use super::merge::Visible;
+use super::merge::Seen;
 use crate::error::{Error, Result};
 use crate::layer::{Entry, Upper};
 use crate::sys::open::Access;
@@ -35,13 +35,14 @@ impl Union {
         let upper = self.stack.upper()?;
         self.ready_to_hide(dir, name)?;
         let _children = dir.children.write();
-        let inode = self.child(dir, name)?.ok_or(Error::NotFound)?;
+        let (seen, inode) = self.seen(dir, name)?;
+        let inode = inode.ok_or(Error::NotFound)?;
         if inode.is_dir() {
             return Err(Error::IsDirectory);
         }
-        let survival = self.prepare_loss(&inode)?;
-        let in_upper = self.take_name(upper, dir, name)?;
-        self.name_lost(upper, dir, name, &inode, survival, in_upper);
+        let survival = self.prepare_loss(&inode, &seen.upper)?;
+        self.take_name(upper, dir, name, &seen)?;
+        self.name_lost(upper, dir, name, &inode, survival, seen.in_upper());
         Ok(())
     }
 
@@ -55,15 +56,16 @@ impl Union {
         let upper = self.stack.upper()?;
         self.ready_to_hide(dir, name)?;
         let _children = dir.children.write();
-        let inode = self.child(dir, name)?.ok_or(Error::NotFound)?;
+        let (seen, inode) = self.seen(dir, name)?;
+        let inode = inode.ok_or(Error::NotFound)?;
         if !inode.is_dir() {
             return Err(Error::NotDirectory);
         }
         let _inside = inode.children.write();
         self.check_empty(&inode)?;
-        let survival = self.prepare_loss(&inode)?;
-        let in_upper = self.take_name(upper, dir, name)?;
-        self.name_lost(upper, dir, name, &inode, survival, in_upper);
+        let survival = self.prepare_loss(&inode, &seen.upper)?;
+        self.take_name(upper, dir, name, &seen)?;
+        self.name_lost(upper, dir, name, &inode, survival, seen.in_upper());
         Ok(())
     }
 
@@ -82,18 +84,16 @@ impl Union {
         }
     }
 
-    /// Makes a name show nothing; whether it was a name of the upper layer.
-    fn take_name(&self, upper: &Upper, dir: &Arc<Inode>, name: &OsStr) -> Result<bool> {
-        let below = self.probe_below(dir, name)? != Visible::Nothing;
-        let in_upper = matches!(self.probe_upper(dir, name)?, Entry::Leaf(_) | Entry::Dir { .. });
+    /// Makes a name show nothing.
+    fn take_name(&self, upper: &Upper, dir: &Arc<Inode>, name: &OsStr, seen: &Seen) -> Result<()> {
         let at = self.upper_dir(dir)?;
         self.touch(dir, name);
-        match (in_upper, below) {
-            (true, false) => upper.remove(at.as_fd(), name)?,
-            (true, true) => upper.replace_by_whiteout(at.as_fd(), name)?,
-            (false, _) => upper.whiteout(at.as_fd(), name)?,
+        match (seen.upper, seen.is_below()) {
+            (Entry::Leaf(_) | Entry::Dir { .. }, false) => upper.remove(at.as_fd(), name),
+            (Entry::Leaf(_), true) => upper.replace_by_whiteout(at.as_fd(), name, false),
+            (Entry::Dir { .. }, true) => upper.replace_by_whiteout(at.as_fd(), name, true),
+            (Entry::Absent | Entry::Whiteout, _) => upper.whiteout(at.as_fd(), name),
         }
-        Ok(in_upper)
     }
 
     /// Fails where a directory shows an entry. The caller holds its `children`.
@@ -104,8 +104,8 @@ impl Union {
         }
     }
 
-    /// Opens what an inode needs to live on without a name, while it still has one.
-    pub(super) fn prepare_loss(&self, inode: &Arc<Inode>) -> Result<Survival> {
+    /// Opens what an inode needs to live on without a name, while it still has one. `there` is what the upper layer has under it.
+    pub(super) fn prepare_loss(&self, inode: &Arc<Inode>, there: &Entry) -> Result<Survival> {
         let shared = |handle: Handle<'_>| match handle {
             Handle::Open(fd) => Some(fd),
             Handle::Root(_) => None,
@@ -114,7 +114,13 @@ impl Union {
             return Ok(Survival { reference: None, data: None, upper_nlink: 0 });
         }
         let handle = self.path_fd(inode)?;
-        let upper_nlink = stat::stat_fd(handle.as_fd())?.nlink;
+        let upper_nlink = match there {
+            Entry::Leaf(found) => found.nlink,
+            // Directories are not counted.
+            Entry::Dir { .. } => 0,
+            // Of a lower file that was copied up under another of its names.
+            Entry::Absent | Entry::Whiteout => stat::stat_fd(handle.as_fd())?.nlink,
+        };
         let data = match inode.kind == Kind::Regular && inode.opens() > 0 && !self.reopens(inode, handle.as_fd()) {
             true => shared(self.data_fd(inode, Access::ReadWrite)?),
             false => None,
@@ -196,7 +202,7 @@ impl Union {
     }
 
     fn lower_name_lost(&self, upper: &Upper, dir: &Arc<Inode>, name: &OsStr, inode: &Arc<Inode>) -> Result<()> {
-        let Below::Leaf { identity, nlink } = inode.below else {
+        let Below::Leaf { identity, nlink, .. } = inode.below else {
             let mut state = inode.state.write();
             state.removed = true;
             state.place = None;

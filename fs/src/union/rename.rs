@@ -4,14 +4,14 @@
 //! what comes before it changes nothing that a user can see.
 
 use super::Union;
-use super::copy_up::{Amount, keep_times, logged};
+use super::copy_up::{Amount, bytes_to_copy, logged};
 use super::inode::{Inode, InodeNumber, Place};
 use super::lookup::NAME_BYTES_MAX;
-use super::merge::Visible;
+use super::merge::Seen;
 use crate::error::{Error, Result};
 use crate::layer::{Entry, Upper, list};
+use crate::sys::open;
 use crate::sys::rename::At;
-use crate::sys::{open, stat};
 use parking_lot::RwLockWriteGuard;
 use std::ffi::OsStr;
 use std::os::fd::AsFd;
@@ -45,6 +45,20 @@ impl Union {
         new_name: &OsStr,
         flags: RenameFlags,
     ) -> Result<()> {
+        self.rename_copying(from, name, to, new_name, flags, u64::MAX).map(drop)
+    }
+
+    /// Moves a name, unless more than `copy_max` bytes of a lower file would have to be copied first: then nothing has changed,
+    /// and the answer is `false`.
+    pub fn rename_copying(
+        &self,
+        from: InodeNumber,
+        name: &OsStr,
+        to: InodeNumber,
+        new_name: &OsStr,
+        flags: RenameFlags,
+        copy_max: u64,
+    ) -> Result<bool> {
         let (from, to) = (self.dir(from)?, self.dir(to)?);
         let upper = self.new_name(new_name)?;
         if name.len() > NAME_BYTES_MAX {
@@ -54,44 +68,67 @@ impl Union {
             return Err(Error::InvalidArgument);
         }
         let (old, new) = (Side { dir: &from, name }, Side { dir: &to, name: new_name });
-        self.with_room(|| self.move_side(upper, &old, &new, flags))
+        self.with_room(|| self.move_side(upper, &old, &new, flags, copy_max))
     }
 
-    fn move_side(&self, upper: &Upper, old: &Side<'_>, new: &Side<'_>, flags: RenameFlags) -> Result<()> {
+    fn move_side(
+        &self,
+        upper: &Upper,
+        old: &Side<'_>,
+        new: &Side<'_>,
+        flags: RenameFlags,
+        copy_max: u64,
+    ) -> Result<bool> {
         for _ in 0..CHANGED_TRIES_MAX {
-            let source = self.bring_up(upper, old)?.ok_or(Error::NotFound)?;
-            let target = match flags.exchange {
-                true => Some(self.bring_up(upper, new)?.ok_or(Error::NotFound)?),
-                false => {
-                    self.copy_up(new.dir, Amount::Whole)?;
-                    None
-                }
-            };
-            let _locks = lock_both(old.dir, new.dir);
-            if !self.is_up(old, &source)?
-                || target.as_ref().is_some_and(|target| !self.is_up(new, target).unwrap_or(false))
-            {
-                continue;
+            if self.move_what_is_up(upper, old, new, flags)? {
+                return Ok(true);
             }
-            return match target {
-                Some(target) => self.exchange(upper, old, new, &source, &target),
-                None => self.replace(upper, old, new, &source, flags.no_replace),
-            };
+            let sides = [old, new];
+            for side in if flags.exchange { &sides[..] } else { &sides[..1] } {
+                if !self.bring_up(upper, side, copy_max)? {
+                    return Ok(false);
+                }
+            }
+            self.copy_up(new.dir, Amount::Whole)?;
         }
         Err(Error::NotFound)
     }
 
-    /// Makes a name a name of the upper layer, so that it can be moved there. `None` where it does not exist.
-    fn bring_up(&self, upper: &Upper, side: &Side<'_>) -> Result<Option<Arc<Inode>>> {
+    /// Moves the name, unless something is still to be brought into the upper layer for that.
+    fn move_what_is_up(&self, upper: &Upper, old: &Side<'_>, new: &Side<'_>, flags: RenameFlags) -> Result<bool> {
+        if !old.dir.in_upper() || !new.dir.in_upper() {
+            return Ok(false);
+        }
+        let _locks = lock_both(old.dir, new.dir);
+        // The new name first: the kernel has just looked it up, and what the lower layers said of it is remembered until the next.
+        let (to, target) = self.seen(new.dir, new.name)?;
+        let (from, source) = self.seen(old.dir, old.name)?;
+        let source = movable(source)?;
+        if !from.in_upper() {
+            return Ok(false);
+        }
+        if flags.exchange {
+            let target = movable(target)?;
+            if !to.in_upper() {
+                return Ok(false);
+            }
+            return self.exchange(upper, (old, &from, &source), (new, &to, &target)).map(|()| true);
+        }
+        if target.is_some() && flags.no_replace {
+            return Err(Error::Exists);
+        }
+        self.replace(upper, (old, &from, &source), (new, &to, target.as_ref())).map(|()| true)
+    }
+
+    /// Makes a name a name of the upper layer, so that it can be moved there; `false` where more than `copy_max` bytes would have
+    /// to be copied for that.
+    fn bring_up(&self, upper: &Upper, side: &Side<'_>, copy_max: u64) -> Result<bool> {
         let inode = {
             let _children = side.dir.children.read();
-            match self.child(side.dir, side.name)? {
-                Some(inode) => inode,
-                None => return Ok(None),
-            }
+            movable(self.child(side.dir, side.name)?)?
         };
-        if inode.is_dir() && !inode.lower_parts().is_empty() {
-            return Err(Error::CrossLayer);
+        if bytes_to_copy(&inode) > copy_max {
+            return Ok(false);
         }
         self.copy_up(side.dir, Amount::Whole)?;
         self.copy_up(&inode, Amount::Whole)?;
@@ -99,10 +136,10 @@ impl Union {
         // A hard link of a lower file that was copied up under another name.
         if self.probe_upper(side.dir, side.name)? == Entry::Absent && !inode.is_removed() {
             let (file, at) = (self.path_fd(&inode)?, self.upper_dir(side.dir)?);
-            let before = stat::stat_fd(at.as_fd())?;
+            let mtime = self.names_mtime(side.dir, at.as_fd(), true)?;
             self.touch(side.dir, side.name);
             upper.link(file.as_fd(), at.as_fd(), side.name)?;
-            keep_times(at.as_fd(), &before);
+            self.keep_names_mtime(side.dir, at.as_fd(), mtime, true);
             let mut state = inode.state.write();
             state.nlink_delta -= 1;
             if let Some(key) = &state.link_key {
@@ -110,42 +147,34 @@ impl Union {
                 logged("set the link count", stored);
             }
         }
-        Ok(Some(inode))
-    }
-
-    fn is_up(&self, side: &Side<'_>, inode: &Arc<Inode>) -> Result<bool> {
-        let current = self.child(side.dir, side.name)?;
-        let in_upper = matches!(self.probe_upper(side.dir, side.name)?, Entry::Leaf(_) | Entry::Dir { .. });
-        Ok(in_upper && current.is_some_and(|current| Arc::ptr_eq(&current, inode)))
-    }
-
-    fn shows_below(&self, side: &Side<'_>) -> Result<bool> {
-        Ok(self.probe_below(side.dir, side.name)? != Visible::Nothing)
+        Ok(true)
     }
 
     /// A directory that comes to lie over something of the layers below must not merge with it.
-    fn cover(&self, upper: &Upper, moved: &Arc<Inode>, to: &Side<'_>) -> Result<()> {
-        if !moved.is_dir() || moved.state.read().upper_marks.opaque || !self.shows_below(to)? {
+    fn cover(&self, upper: &Upper, moved: &Arc<Inode>, to: &Seen) -> Result<()> {
+        if !moved.is_dir() || moved.state.read().upper_marks.opaque || !to.is_below() {
             return Ok(());
         }
         upper.make_opaque(self.upper_dir(moved)?.as_fd())?;
-        moved.state.write().upper_marks.opaque = true;
+        let mut state = moved.state.write();
+        state.upper_marks.opaque = true;
+        state.names_mtime = None;
         Ok(())
     }
 
     fn exchange(
         &self,
         upper: &Upper,
-        old: &Side<'_>,
-        new: &Side<'_>,
-        source: &Arc<Inode>,
-        target: &Arc<Inode>,
+        (old, from, source): (&Side<'_>, &Seen, &Arc<Inode>),
+        (new, to, target): (&Side<'_>, &Seen, &Arc<Inode>),
     ) -> Result<()> {
         if Arc::ptr_eq(source, target) {
             return Ok(());
         }
-        self.cover(upper, source, new)?;
-        self.cover(upper, target, old)?;
+        self.cover(upper, source, to)?;
+        self.cover(upper, target, from)?;
+        self.touch(old.dir, old.name);
+        self.touch(new.dir, new.name);
         let (from, to) = (self.upper_dir(old.dir)?, self.upper_dir(new.dir)?);
         upper.exchange(At { dir: from.as_fd(), name: old.name }, At { dir: to.as_fd(), name: new.name })?;
         moved_to(source, new);
@@ -156,15 +185,11 @@ impl Union {
     fn replace(
         &self,
         upper: &Upper,
-        old: &Side<'_>,
-        new: &Side<'_>,
-        source: &Arc<Inode>,
-        no_replace: bool,
+        (old, from, source): (&Side<'_>, &Seen, &Arc<Inode>),
+        (new, to, target): (&Side<'_>, &Seen, Option<&Arc<Inode>>),
     ) -> Result<()> {
-        let target = self.child(new.dir, new.name)?;
-        let replaced = match &target {
+        let replaced = match target {
             None => None,
-            Some(_) if no_replace => return Err(Error::Exists),
             Some(target) if Arc::ptr_eq(source, target) => return Ok(()),
             Some(target) => {
                 let inside = target.is_dir().then(|| target.children.write());
@@ -174,33 +199,37 @@ impl Union {
                     (true, true) => self.check_empty(target)?,
                     (false, false) => {}
                 }
-                Some((target, self.prepare_loss(target)?, inside))
+                Some((target, self.prepare_loss(target, &to.upper)?, inside))
             }
         };
-        self.cover(upper, source, new)?;
-        let there = self.probe_upper(new.dir, new.name)?;
-        self.move_name(upper, old, new, source.is_dir(), &there)?;
+        self.cover(upper, source, to)?;
+        self.move_name(upper, (old, from.is_below()), new, source.is_dir(), &to.upper)?;
         if let Some((target, survival, _inside)) = replaced {
-            let in_upper = matches!(there, Entry::Leaf(_) | Entry::Dir { .. });
-            self.name_lost(upper, new.dir, new.name, target, survival, in_upper);
+            self.name_lost(upper, new.dir, new.name, target, survival, to.in_upper());
         }
         moved_to(source, new);
         Ok(())
     }
 
     /// The renames of the upper layer, for each thing that can stand under the new name.
-    fn move_name(&self, upper: &Upper, old: &Side<'_>, new: &Side<'_>, is_dir: bool, there: &Entry) -> Result<()> {
+    fn move_name(
+        &self,
+        upper: &Upper,
+        (old, hide_old): (&Side<'_>, bool),
+        new: &Side<'_>,
+        is_dir: bool,
+        there: &Entry,
+    ) -> Result<()> {
         self.touch(old.dir, old.name);
         self.touch(new.dir, new.name);
         let (from, to) = (self.upper_dir(old.dir)?, self.upper_dir(new.dir)?);
         let (from, to) = (At { dir: from.as_fd(), name: old.name }, At { dir: to.as_fd(), name: new.name });
-        let hide_old = self.shows_below(old)?;
         let device = *there == Entry::Whiteout && open::exists(to.dir, to.name)?;
         let marked = matches!(there, Entry::Dir { .. }) && !list(open::open_dir(to.dir, to.name)?.as_fd())?.is_empty();
         match (is_dir && (device || marked), hide_old) {
             // The whiteout of the new name becomes that of the old one.
             (true, true) if device => upper.exchange(from, to)?,
-            (true, _) => swap_and_take(upper, from, to, hide_old)?,
+            (true, _) => swap_and_take(upper, from, to, (marked, hide_old))?,
             (false, true) => upper.rename_leaving_whiteout(from, to)?,
             (false, false) => upper.rename(from, to)?,
         }
@@ -212,17 +241,26 @@ impl Union {
 }
 
 /// Moves a directory over what rename(2) cannot replace, a device or a directory that holds marks: swaps the two, then takes
-/// away what came to the old name, or swaps back.
-fn swap_and_take(upper: &Upper, from: At<'_>, to: At<'_>, hide_old: bool) -> Result<()> {
+/// away what came to the old name, a directory or not, or swaps back.
+fn swap_and_take(upper: &Upper, from: At<'_>, to: At<'_>, (is_dir, hide_old): (bool, bool)) -> Result<()> {
     upper.exchange(from, to)?;
     let taken = match hide_old {
-        true => upper.replace_by_whiteout(from.dir, from.name),
+        true => upper.replace_by_whiteout(from.dir, from.name, is_dir),
         false => upper.remove(from.dir, from.name),
     };
     if taken.is_err() {
         upper.exchange(from, to)?;
     }
     taken
+}
+
+/// The inode of a name that may be moved: none has a part in a lower layer that would have to be moved along.
+fn movable(inode: Option<Arc<Inode>>) -> Result<Arc<Inode>> {
+    match inode {
+        None => Err(Error::NotFound),
+        Some(inode) if inode.is_dir() && !inode.lower_parts().is_empty() => Err(Error::CrossLayer),
+        Some(inode) => Ok(inode),
+    }
 }
 
 fn moved_to(inode: &Arc<Inode>, side: &Side<'_>) {

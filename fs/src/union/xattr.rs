@@ -5,7 +5,7 @@
 //! overlayfs does ("Nesting overlayfs mounts", overlayfs.rst). Invariant: no name that a user sets is ever read as a mark.
 
 use super::copy_up::Amount;
-use super::inode::{Inode, InodeNumber};
+use super::inode::{Inode, InodeNumber, XattrsSeen};
 use super::{Caller, Union, acl};
 use crate::error::{Error, Result};
 use crate::layer::{LayerId, OverrideStat, is_override_xattr, is_private_xattr, show_security, store_security};
@@ -23,6 +23,9 @@ pub struct XattrPolicy {
     /// Which attribute carries owner and mode.
     pub override_stat: OverrideStat,
 }
+
+/// The label that ls(1) asks for.
+const SELINUX: &str = "security.selinux";
 
 /// Prefixes that are escaped, with what is put behind them.
 const ESCAPED: [(&[u8], &[u8]); 2] = [(b"user.overlay.", b"overlay."), (b"trusted.overlay.", b"overlay.")];
@@ -93,14 +96,13 @@ impl Union {
     /// The value of an attribute.
     pub fn xattr(&self, inode: InodeNumber, name: &OsStr) -> Result<Vec<u8>> {
         let inode = self.inode(inode)?;
-        // An ACL may have been inherited, anything else was not there.
-        if inode.state.read().bare && self.xattrs.enabled && name == super::attr::CAPABILITY {
-            return Err(Error::NoAttribute);
-        }
         let stored = match self.stored(&inode, name) {
             Err(Error::NotPermitted) => return Err(Error::NoAttribute),
             other => other?,
         };
+        if self.is_listed(name) && self.lacks(&inode, name)? {
+            return Err(Error::NoAttribute);
+        }
         let value = match self.index_of(&inode) {
             Some((index, node)) => index.xattr(node, &stored).map(<[u8]>::to_vec),
             None => xattr::value(self.path_fd(&inode)?.as_fd(), &stored)?,
@@ -109,6 +111,51 @@ impl Union {
         match is_acl(name) {
             true => acl::shown(&value, &self.ids),
             false => Ok(value),
+        }
+    }
+
+    /// Whether an attribute is there only if it is listed: a filesystem may answer to names of its own in `system.`, and a security
+    /// module to the name of its label.
+    fn is_listed(&self, name: &OsStr) -> bool {
+        match name.as_bytes().split(|byte| *byte == b'.').next() {
+            Some(b"system") => is_acl(name),
+            Some(b"security") => name == super::attr::CAPABILITY || (name == SELINUX && !self.labels),
+            _ => true,
+        }
+    }
+
+    /// Whether an inode is known not to have an attribute. Of every file the kernel asks for some, and ls(1) for more: where
+    /// there is nothing at all, it is listed once.
+    fn lacks(&self, inode: &Arc<Inode>, name: &OsStr) -> Result<bool> {
+        let changes = {
+            let state = inode.state.read();
+            match state.xattrs {
+                XattrsSeen::Nothing => return Ok(true),
+                XattrsSeen::NoCapability if name == super::attr::CAPABILITY => return Ok(true),
+                _ => state.xattr_changes,
+            }
+        };
+        if self.index_of(inode).is_some() {
+            return Ok(false);
+        }
+        let names = self.stored_names(inode)?;
+        let overridden = self.layer_of(inode)?.is_overridden();
+        let mut names = names.split(|byte| *byte == 0).filter(|name| !name.is_empty()).map(OsStr::from_bytes);
+        if names.any(|name| shown_name(name, overridden).is_some()) {
+            return Ok(false);
+        }
+        let mut state = inode.state.write();
+        if state.xattr_changes == changes {
+            state.xattrs = XattrsSeen::Nothing;
+        }
+        Ok(true)
+    }
+
+    /// The names of all attributes of an inode's current file as its layer keeps them, each ended by NUL.
+    fn stored_names(&self, inode: &Arc<Inode>) -> Result<Vec<u8>> {
+        match self.lower_name(inode)? {
+            Some((parent, name)) => xattr::names_at(parent.as_fd(), name),
+            None => xattr::names(self.path_fd(inode)?.as_fd()),
         }
     }
 
@@ -121,7 +168,7 @@ impl Union {
         let overridden = self.layer_of(&inode)?.is_overridden();
         let stored = match self.index_of(&inode) {
             Some((index, node)) => index.xattr_names(node).flat_map(|name| [name.as_bytes(), &[0]].concat()).collect(),
-            None => xattr::names(self.path_fd(&inode)?.as_fd())?,
+            None => self.stored_names(&inode)?,
         };
         let mut shown = Vec::new();
         for name in stored.split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
@@ -143,18 +190,22 @@ impl Union {
         self.stack.upper()?;
         self.stored(&inode, name)?;
         self.copy_up(&inode, Amount::Whole)?;
-        inode.state.write().bare = false;
         // The upper layer may keep it under another name than the lower one did.
         let stored = self.stored(&inode, name)?;
         let fd = self.path_fd(&inode)?;
         let flags = u32::try_from(flags).map_err(|_| Error::InvalidArgument)?;
-        match is_acl(name) {
-            true => {
-                let value = acl::stored(value, &self.ids)?;
-                xattr::set(fd.as_fd(), &stored, &value, flags)?;
-                self.acl_changed(caller, &inode, name)
-            }
+        let done = match is_acl(name) {
+            true => xattr::set(fd.as_fd(), &stored, &acl::stored(value, &self.ids)?, flags),
             false => xattr::set(fd.as_fd(), &stored, value, flags),
+        };
+        let mut state = inode.state.write();
+        state.xattrs = XattrsSeen::Unknown;
+        state.xattr_changes += 1;
+        drop(state);
+        done?;
+        match is_acl(name) {
+            true => self.acl_changed(caller, &inode, name),
+            false => Ok(()),
         }
     }
 
