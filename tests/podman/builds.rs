@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use support::{Tree, View, debian, machine, needs, skip};
+use support::{Tree, View, essential, machine, needs, skip};
 
 use crate::host::{Host, LAMINA_FS, Who};
 use crate::image::{self, CHECK};
@@ -16,7 +16,7 @@ const VIEW: View = View { identity: false, nlinks: false, ..View::TIMELESS };
 const BY_LAYERS: &[&str] = &["podman", "build", "--layers=true"];
 
 fn missing() -> Option<String> {
-    Host::missing().or_else(debian::missing).or_else(|| machine::program("dpkg-deb"))
+    Host::missing().or_else(essential::missing).or_else(|| machine::program("dpkg-deb"))
 }
 
 /// Its content is right, the container runs on one FUSE mount of ours, and podman mounted no overlay of the kernel's.
@@ -65,7 +65,7 @@ fn user_lives(podman: &Podman) {
 }
 
 fn lamina_oci_all_day(who: Who) {
-    let Some(base) = debian::base() else { skip!("no Debian packages can be fetched here") };
+    let Some(base) = essential::debian() else { skip!("no Debian packages can be fetched here") };
     let host = Host::new();
     let context = image::context(host.path());
     let podman = Podman::new(&host, who, "one", Some(LAMINA_FS));
@@ -104,7 +104,7 @@ fn lamina_oci_all_day(who: Who) {
 }
 
 fn debians_runtime(who: Who) {
-    let Some(base) = debian::base() else { skip!("no Debian packages can be fetched here") };
+    let Some(base) = essential::debian() else { skip!("no Debian packages can be fetched here") };
     let host = Host::new();
     let context = image::context(host.path());
     let mut podman = Podman::new(&host, who, "one", Some(LAMINA_FS));

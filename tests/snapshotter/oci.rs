@@ -4,19 +4,19 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
-use support::{debian, machine};
+use support::{essential, machine};
 
 /// The name under which containerd finds it.
 pub const NAME: &str = "docker.io/lamina/debian:test";
 
 /// What making it needs and this machine lacks.
 pub fn missing() -> Option<String> {
-    debian::missing().or_else(|| ["tar", "gzip"].into_iter().find_map(machine::program))
+    essential::missing().or_else(|| ["tar", "gzip"].into_iter().find_map(machine::program))
 }
 
 /// Writes the archive: Debian; a tool with a hard link; a name removed, a directory replaced, a file of the base changed.
 pub fn archive(home: &Path) -> Option<PathBuf> {
-    let base = debian::base()?;
+    let base = essential::debian()?;
     machine::shell(&format!(
         "umask 022; cd {}; mkdir -p two/opt/tool two/etc three/opt/tool three/etc
          echo '#!/bin/sh' >two/opt/tool/run; echo 'echo tool' >>two/opt/tool/run; chmod 755 two/opt/tool/run

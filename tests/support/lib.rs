@@ -26,7 +26,7 @@ pub mod rootless;
 pub mod image;
 
 /// A small Debian system, what images begin with.
-pub mod debian;
+pub mod essential;
 
 /// The random sequences: operations, layer stacks, the model, and the run that compares.
 pub mod oracle;

@@ -26,7 +26,7 @@ pub fn missing() -> Option<String> {
 }
 
 /// The tar, made if it is not there yet; none where no packages can be fetched. Processes that want it at the same time make it once.
-pub fn base() -> Option<PathBuf> {
+pub fn debian() -> Option<PathBuf> {
     let cache = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/images");
     fs::create_dir_all(&cache).expect("mkdir");
     let lock = File::create(cache.join("lock")).expect("create");
