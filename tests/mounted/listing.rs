@@ -8,7 +8,7 @@ use std::mem::MaybeUninit;
 use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;
-use proptest::test_runner::TestRunner;
+use proptest::test_runner::{RngAlgorithm, TestRng, TestRunner};
 use rustix::fs::{RawDir, SeekFrom, seek};
 use support::lamina::Lamina;
 use support::{Entry, LaminaMount, Layers, dir, file, machine, needs};
@@ -225,8 +225,10 @@ fn names_removed_while_others_list_skip_nothing() {
 }
 
 fn readers_see_what_posix_promises(options: &str) {
-    let mut runner =
-        TestRunner::new(ProptestConfig { cases: ProptestConfig::default().cases / 8, ..ProptestConfig::default() });
+    let default = ProptestConfig::default();
+    let config = ProptestConfig { cases: default.cases / 8, failure_persistence: None, ..default };
+    // The same cases each time, as many as PROPTEST_CASES asks for.
+    let mut runner = TestRunner::new_with_rng(config, TestRng::deterministic_rng(RngAlgorithm::ChaCha));
     let cases = proptest::collection::vec(step(), 1..60);
     // A directory a case, and as many again for shrinking a failure.
     let dirs = 64;
