@@ -3,7 +3,24 @@
 //! Owns the arguments and the words of the answers. Must not decide anything about images or containers. Invariant: a verb opens the store for
 //! one change and drops it before anything forks or waits, as one process at a time holds it.
 
+mod commit;
+mod completions;
+mod cp;
+mod df;
+mod diff;
+mod history;
+mod images;
+mod import;
+mod info;
+mod inspect;
+mod inspected;
+mod load;
+mod output;
+mod prune;
+mod pull;
+mod push;
 mod rmi;
+mod save;
 mod tag;
 mod version;
 
@@ -52,7 +69,23 @@ impl Place {
 
 #[derive(Subcommand, Debug)]
 enum Verb {
+    Commit(commit::Commit),
+    Completions(completions::Completions),
+    Cp(cp::Cp),
+    Df(df::Df),
+    Diff(diff::Diff),
+    History(history::History),
+    Images(images::Images),
+    Import(import::Import),
+    Info(info::Info),
+    Inspect(inspect::Inspect),
+    Load(load::Load),
+    Man(completions::Man),
+    Prune(prune::Prune),
+    Pull(pull::Pull),
+    Push(push::Push),
     Rmi(rmi::Rmi),
+    Save(save::Save),
     Tag(tag::Tag),
     Version(version::Version),
 }
@@ -63,7 +96,23 @@ impl Cli {
         let place = &self.place;
         lamina_runtime::oci::log::open("lamina", None, lamina_runtime::oci::log::Format::Text, place.debug)?;
         match self.verb {
+            Verb::Commit(verb) => verb.run(place),
+            Verb::Cp(verb) => verb.run(place),
+            Verb::Df(verb) => verb.run(place),
+            Verb::Diff(verb) => verb.run(place),
+            Verb::Completions(verb) => verb.run(),
+            Verb::History(verb) => verb.run(place),
+            Verb::Images(verb) => verb.run(place),
+            Verb::Import(verb) => verb.run(place),
+            Verb::Info(verb) => verb.run(place),
+            Verb::Inspect(verb) => verb.run(place),
+            Verb::Load(verb) => verb.run(place),
+            Verb::Man(verb) => verb.run(),
+            Verb::Prune(verb) => verb.run(place),
+            Verb::Pull(verb) => verb.run(place),
+            Verb::Push(verb) => verb.run(place),
             Verb::Rmi(verb) => verb.run(place),
+            Verb::Save(verb) => verb.run(place),
             Verb::Tag(verb) => verb.run(place),
             Verb::Version(verb) => verb.run(),
         }
