@@ -8,6 +8,7 @@ RIVALS := $(CURDIR)/target/rivals
 export PATH := $(or $(CARGO_HOME),$(HOME)/.cargo)/bin:$(PATH)
 export LAMINA_FS ?= $(TARGET)/release/lamina-fs
 export LAMINA_SNAPSHOTTER ?= $(TARGET)/release/lamina-snapshotter
+export LAMINA ?= $(TARGET)/release/lamina
 export LAMINA_OCI ?= $(TARGET)/release/lamina-oci
 export LAMINA_SUITES ?= $(SUITES)/bin
 
