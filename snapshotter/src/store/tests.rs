@@ -278,6 +278,35 @@ fn prune_takes_exactly_what_nothing_refers_to() {
 }
 
 #[test]
+fn a_container_keeps_the_layers_that_it_stands_on() {
+    let mut fixture = Fixture::new();
+    let chains = fixture.put_image("image", &["base", "top"]);
+    let store = fixture.store();
+    let made = store.prepare_container("id", chains.last(), Labels::new()).unwrap();
+    assert_eq!(kind_of(store.prepare_container("id", None, Labels::new())), Some(ErrorKind::AlreadyExists));
+    let missing = ChainId::of(None, &DiffId::from(Digest::of(b"elsewhere")));
+    assert_eq!(kind_of(store.prepare_container("other", Some(&missing), Labels::new())), Some(ErrorKind::NotFound));
+    store.remove_image("image").unwrap();
+    assert_eq!(store.prune().unwrap().layers, 0);
+    fixture.reopen();
+    let store = fixture.store();
+    assert_eq!(store.stat(&Space::containers(), "id").unwrap(), made);
+    assert!(store.lowers(&made).unwrap().iter().all(|layer| layer.is_dir()));
+    assert_eq!((store.lowers(&made).unwrap().len(), store.fsck().unwrap()), (2, Vec::new()));
+    assert!(store.list(&Space::lamina()).unwrap().iter().all(|layer| layer.kind == Kind::Committed));
+    store.remove(&Space::containers(), "id").unwrap();
+    assert_eq!(store.prune().unwrap().layers, 2);
+    assert_eq!(fixture.directories(), 0);
+}
+
+#[test]
+fn a_container_of_an_empty_image_stands_on_nothing() {
+    let fixture = Fixture::new();
+    let made = fixture.store().prepare_container("id", None, Labels::new()).unwrap();
+    assert_eq!((made.parent, fixture.store().fsck().unwrap()), (None, Vec::new()));
+}
+
+#[test]
 fn a_lease_keeps_what_it_pins_also_when_dropped_during_a_prune() {
     let fixture = Fixture::new();
     let store = fixture.store();

@@ -1,0 +1,71 @@
+//! The command line: one verb a file.
+//!
+//! Owns the arguments and the words of the answers. Must not decide anything about images or containers. Invariant: a verb opens the store for
+//! one change and drops it before anything forks or waits, as one process at a time holds it.
+
+mod rmi;
+mod tag;
+mod version;
+
+use clap::{Args, Parser, Subcommand};
+use lamina_runtime::container::Containers;
+use lamina_snapshotter::store::Store;
+use std::path::PathBuf;
+
+/// Run containers on layers that are mounted in user space.
+#[derive(Parser, Debug)]
+#[command(name = "lamina", version, arg_required_else_help = true)]
+pub struct Cli {
+    #[command(flatten)]
+    place: Place,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+/// Where images and containers are kept.
+#[derive(Args, Debug)]
+pub struct Place {
+    /// Directory of images and containers [default: /var/lib/lamina; without privilege $XDG_DATA_HOME/lamina]
+    #[arg(long, value_name = "DIR", env = "LAMINA_STORE", global = true)]
+    store: Option<PathBuf>,
+    /// Say more on standard error
+    #[arg(long, global = true)]
+    debug: bool,
+}
+
+impl Place {
+    /// The directory of the store, by which containers and their monitors find it again.
+    pub fn root(&self) -> anyhow::Result<PathBuf> {
+        Ok(std::path::absolute(self.store.clone().map_or_else(Store::default_root, Ok)?)?)
+    }
+
+    /// The store, held until it is dropped; others wait meanwhile.
+    pub fn store(&self) -> anyhow::Result<Store> {
+        Ok(Store::open(&self.root()?)?)
+    }
+
+    /// The containers; needs no hold of the store.
+    pub fn containers(&self) -> anyhow::Result<Containers> {
+        Ok(Containers::new(&self.root()?))
+    }
+}
+
+#[derive(Subcommand, Debug)]
+enum Verb {
+    Rmi(rmi::Rmi),
+    Tag(tag::Tag),
+    Version(version::Version),
+}
+
+impl Cli {
+    /// Does what it says; answers the exit code.
+    pub fn run(self) -> anyhow::Result<u8> {
+        let place = &self.place;
+        lamina_runtime::oci::log::open("lamina", None, lamina_runtime::oci::log::Format::Text, place.debug)?;
+        match self.verb {
+            Verb::Rmi(verb) => verb.run(place),
+            Verb::Tag(verb) => verb.run(place),
+            Verb::Version(verb) => verb.run(),
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! What can go wrong with a container, in docker's words where it has some, and the exit code that says so.
+//!
+//! Invariant: a sentence names the object, the cause and, where there is one, the way out.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// What every fallible function of this module answers.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Docker's exit code for an error of the front end itself.
+pub const EXIT_OWN_ERROR: u8 = 125;
+/// Docker's exit code for a command that is there and cannot be run.
+pub const EXIT_CANNOT_RUN: u8 = 126;
+/// Docker's exit code for a command that is not there.
+pub const EXIT_NOT_FOUND: u8 = 127;
+
+/// Why a verb failed.
+#[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the sentences say it")]
+#[non_exhaustive]
+pub enum Error {
+    #[error("No such container: {text}")]
+    NoSuchContainer { text: String },
+    #[error("Multiple IDs found with provided prefix: {text}; give more digits")]
+    Ambiguous { text: String },
+    #[error(
+        "Invalid container name ({text}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed, and no more than {bytes_max} bytes"
+    )]
+    BadName { text: String, bytes_max: usize },
+    #[error(
+        "Conflict. The container name \"{name}\" is already in use by container {by}. You have to remove (or rename) that container to be able to reuse that name."
+    )]
+    NameInUse { name: String, by: String },
+    #[error("{text:?} is not the ID of a container: 64 lower-case hexadecimal digits are expected")]
+    BadId { text: String },
+    /// The command of a container, or of an exec, is not in it.
+    #[error("{sentence}")]
+    CommandNotFound { sentence: String },
+    /// The command is there, and the kernel does not run it.
+    #[error("{sentence}")]
+    CannotRun { sentence: String },
+    #[error("cannot {action} {}: {cause}", path.display())]
+    Io { action: &'static str, path: PathBuf, cause: io::Error },
+    #[error("{}: {cause}", path.display())]
+    Json { path: PathBuf, cause: serde_json::Error },
+    #[error(transparent)]
+    Store(#[from] lamina_snapshotter::error::Error),
+    #[error(transparent)]
+    Image(#[from] lamina_snapshotter::image::ImageError),
+    #[error(transparent)]
+    Oci(#[from] crate::error::Error),
+}
+
+impl Error {
+    /// For `map_err` on a call of the standard library.
+    pub fn io<E: Into<io::Error>>(action: &'static str, path: &Path) -> impl FnOnce(E) -> Error {
+        let path = path.to_owned();
+        move |cause| Error::Io { action, path, cause: cause.into() }
+    }
+
+    /// What the command `lamina` answers with.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Error::CommandNotFound { .. } => EXIT_NOT_FOUND,
+            Error::CannotRun { .. } => EXIT_CANNOT_RUN,
+            _ => EXIT_OWN_ERROR,
+        }
+    }
+}
