@@ -31,14 +31,24 @@ pub fn snapshotter_binary() -> &'static Path {
     BINARY.get_or_init(|| built("lamina-snapshotter", "LAMINA_SNAPSHOTTER"))
 }
 
+/// The path of `lamina`, found in the same way through LAMINA.
+pub fn front_end() -> &'static Path {
+    static BINARY: OnceLock<PathBuf> = OnceLock::new();
+    BINARY.get_or_init(|| built_of("lamina-runtime", "lamina", "LAMINA"))
+}
+
 /// The binary of the package with the same name.
 fn built(package: &str, variable: &str) -> PathBuf {
+    built_of(package, package, variable)
+}
+
+fn built_of(package: &str, binary: &str, variable: &str) -> PathBuf {
     if let Some(path) = std::env::var_os(variable) {
         return path.into();
     }
     let own = std::env::current_exe().expect("path of the test binary");
     let profile = own.parent().and_then(Path::parent).expect("target/PROFILE/deps/TEST");
-    let path = profile.join(package);
+    let path = profile.join(binary);
     if !path.exists() {
         let target = profile.parent().expect("target directory");
         let release = (profile.file_name() == Some("release".as_ref())).then_some("--release");

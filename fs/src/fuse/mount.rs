@@ -150,6 +150,11 @@ struct Place {
 }
 
 impl Mounted {
+    /// Whether somebody else made it.
+    pub(super) fn is_given(&self) -> bool {
+        self.0.is_none()
+    }
+
     /// Takes the mount out of the tree; who has files open in it keeps them. One of somebody else's goes when he lets it go.
     pub(super) fn unmount(&self) -> Result<(), String> {
         self.0.as_ref().map_or(Ok(()), Place::unmount)

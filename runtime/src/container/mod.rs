@@ -1,13 +1,28 @@
 //! Containers as the front end `lamina` keeps them: what is written down of each, beside the store of images.
 //!
-//! `record` is one container on disk, `list` all of them, `name` and `id` what they are called, `error` what can go wrong. What
-//! runs is the business of `oci`. Must not know command lines. Invariant: a container exists when its `container.json` does.
+//! `record` is one container on disk, `list` all of them, `name` and `id` what they are called, `error` what can go wrong. `make`, `start`
+//! and `remove` are its life, `filesystem` and `ids` what it lives on, `monitor` who stays with it, `log` and `status` what is known of it.
+//! What happens inside is the business of `oci`. Must not know command lines. Invariant: a container exists when its `container.json` does.
 
 pub mod error;
 pub mod id;
 pub mod list;
 pub mod name;
 pub mod record;
+
+pub mod clock;
+pub mod exec;
+pub mod filesystem;
+pub mod follow;
+pub mod ids;
+pub mod inspect;
+pub mod log;
+pub mod make;
+pub mod monitor;
+pub mod remove;
+pub mod start;
+pub mod status;
+pub mod stop;
 #[cfg(test)]
 mod tests;
 

@@ -3,9 +3,21 @@
 //! Owns the arguments and the words of the answers. Must not decide anything about images or containers. Invariant: a verb opens the store for
 //! one change and drops it before anything forks or waits, as one process at a time holds it.
 
+mod create;
+mod each;
+mod exec;
+mod flags;
+mod kill;
+mod logs;
+mod ps;
+mod rm;
 mod rmi;
+mod run;
+mod start;
+mod stop;
 mod tag;
 mod version;
+mod wait;
 
 use clap::{Args, Parser, Subcommand};
 use lamina_runtime::container::Containers;
@@ -52,7 +64,17 @@ impl Place {
 
 #[derive(Subcommand, Debug)]
 enum Verb {
+    Create(Box<create::Create>),
+    Exec(exec::Exec),
+    Kill(kill::Kill),
+    Logs(logs::Logs),
+    Ps(ps::Ps),
+    Rm(rm::Rm),
+    Start(start::Start),
+    Stop(stop::Stop),
+    Wait(wait::Wait),
     Rmi(rmi::Rmi),
+    Run(Box<run::Run>),
     Tag(tag::Tag),
     Version(version::Version),
 }
@@ -63,9 +85,25 @@ impl Cli {
         let place = &self.place;
         lamina_runtime::oci::log::open("lamina", None, lamina_runtime::oci::log::Format::Text, place.debug)?;
         match self.verb {
+            Verb::Create(verb) => verb.run(place),
+            Verb::Exec(verb) => verb.run(place),
+            Verb::Kill(verb) => verb.run(place),
+            Verb::Logs(verb) => verb.run(place),
+            Verb::Ps(verb) => verb.run(place),
+            Verb::Rm(verb) => verb.run(place),
+            Verb::Start(verb) => verb.run(place),
+            Verb::Stop(verb) => verb.run(place),
+            Verb::Wait(verb) => verb.run(place),
             Verb::Rmi(verb) => verb.run(place),
+            Verb::Run(verb) => verb.run(place),
             Verb::Tag(verb) => verb.run(place),
             Verb::Version(verb) => verb.run(),
         }
     }
+}
+
+/// Prints on standard output; that it could not be is an error of the verb.
+fn print(text: &str) -> anyhow::Result<()> {
+    use std::io::Write as _;
+    Ok(std::io::stdout().lock().write_all(text.as_bytes())?)
 }
