@@ -3,6 +3,7 @@
 //! `container` is what is written down of each, `oci` the lifecycle, `sys` how both ask the kernel. Nothing here starts a thread: every verb may fork, and a fork of
 //! one thread may run any code on the other side.
 
+pub mod bundle;
 pub mod container;
 pub mod error;
 pub mod oci;

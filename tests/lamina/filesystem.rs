@@ -175,7 +175,7 @@ fn files_are_copied_out_by_dockers_rules() {
     let listed = machine::shell(&format!(
         "LAMINA_STORE={} {} cp web:/srv/app/2 - | tar -tf -",
         front.root().display(),
-        support::lamina::front_binary().display()
+        support::lamina::front_end().display()
     ));
     assert_eq!(listed, "2/\n2/file\n");
     for (source, name, part) in [

@@ -51,7 +51,7 @@ impl Front {
 
     /// The command with its arguments, not started.
     pub fn command<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Command {
-        let mut command = Command::new(lamina::front_binary());
+        let mut command = Command::new(lamina::front_end());
         command.args(arguments).env("LAMINA_STORE", self.root()).stdin(Stdio::null());
         command.env_remove("REGISTRY_AUTH_FILE").env_remove("DOCKER_CONFIG");
         command

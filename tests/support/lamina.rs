@@ -22,29 +22,33 @@ const EXIT_TIMEOUT_MS: i32 = 1_800_000;
 /// The path of `lamina-fs`: from LAMINA_FS, else next to the test binaries, else built now.
 pub fn binary() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
-    BINARY.get_or_init(|| built("lamina-fs", "lamina-fs", "LAMINA_FS"))
+    BINARY.get_or_init(|| built("lamina-fs", "LAMINA_FS"))
 }
 
 /// The path of `lamina-snapshotter`, found in the same way through LAMINA_SNAPSHOTTER.
 pub fn snapshotter_binary() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
-    BINARY.get_or_init(|| built("lamina-snapshotter", "lamina-snapshotter", "LAMINA_SNAPSHOTTER"))
+    BINARY.get_or_init(|| built("lamina-snapshotter", "LAMINA_SNAPSHOTTER"))
 }
 
-/// The path of `lamina`, the front end: from LAMINA, else next to the test binaries, else built now.
-pub fn front_binary() -> &'static Path {
+/// The path of `lamina`, found in the same way through LAMINA.
+pub fn front_end() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
-    BINARY.get_or_init(|| built("lamina-runtime", "lamina", "LAMINA"))
+    BINARY.get_or_init(|| built_of("lamina-runtime", "lamina", "LAMINA"))
 }
 
-/// A binary of a package.
-fn built(package: &str, name: &str, variable: &str) -> PathBuf {
+/// The binary of the package with the same name.
+fn built(package: &str, variable: &str) -> PathBuf {
+    built_of(package, package, variable)
+}
+
+fn built_of(package: &str, binary: &str, variable: &str) -> PathBuf {
     if let Some(path) = std::env::var_os(variable) {
         return path.into();
     }
     let own = std::env::current_exe().expect("path of the test binary");
     let profile = own.parent().and_then(Path::parent).expect("target/PROFILE/deps/TEST");
-    let path = profile.join(name);
+    let path = profile.join(binary);
     if !path.exists() {
         let target = profile.parent().expect("target directory");
         let release = (profile.file_name() == Some("release".as_ref())).then_some("--release");

@@ -34,6 +34,17 @@ pub enum Error {
     NameInUse { name: String, by: String },
     #[error("{text:?} is not the ID of a container: 64 lower-case hexadecimal digits are expected")]
     BadId { text: String },
+    /// What was asked for cannot be done.
+    #[error("{sentence}")]
+    Usage { sentence: String },
+    #[error("cannot mount the root filesystem: {sentence}")]
+    Filesystem { sentence: String },
+    #[error("Container {name} is not running")]
+    NotRunning { name: String },
+    #[error(
+        "cannot remove container \"/{name}\": container is running: stop the container before removing or force remove"
+    )]
+    Running { name: String },
     /// The command of a container, or of an exec, is not in it.
     #[error("{sentence}")]
     CommandNotFound { sentence: String },
@@ -70,6 +81,23 @@ impl Error {
     pub fn io<E: Into<io::Error>>(action: &'static str, path: &Path) -> impl FnOnce(E) -> Error {
         let path = path.to_owned();
         move |cause| Error::Io { action, path, cause: cause.into() }
+    }
+
+    /// What was asked for cannot be done, and why.
+    pub fn usage(sentence: impl Into<String>) -> Error {
+        Error::Usage { sentence: sentence.into() }
+    }
+
+    /// An error of the runtime; one about the container's command is told apart, as docker answers it with codes of its own.
+    pub fn of_start(error: crate::error::Error) -> Error {
+        let sentence = error.to_string();
+        let names_command = sentence.starts_with("exec");
+        let missing = ["executable file not found", "no such file or directory"];
+        match names_command {
+            true if missing.iter().any(|words| sentence.contains(words)) => Error::CommandNotFound { sentence },
+            true => Error::CannotRun { sentence },
+            false => Error::Oci(error),
+        }
     }
 
     /// What the command `lamina` answers with.

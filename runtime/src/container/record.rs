@@ -196,7 +196,7 @@ pub(super) fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
 }
 
 /// Replaces a file of JSON by one rename.
-fn replace(path: &Path, content: &impl Serialize) -> Result<()> {
+pub(super) fn replace(path: &Path, content: &impl Serialize) -> Result<()> {
     let mut text = serde_json::to_vec_pretty(content).map_err(|cause| Error::Json { path: path.to_owned(), cause })?;
     text.push(b'\n');
     let draft = path.with_extension(format!("json.{}", std::process::id()));

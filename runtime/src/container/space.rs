@@ -58,6 +58,8 @@ pub struct ContainerSpace {
     pub image: String,
     /// Its own layer, in bytes.
     pub bytes: u64,
+    /// Whether it runs.
+    pub runs: bool,
 }
 
 /// All of a store.
@@ -108,6 +110,7 @@ pub fn measure(store: &Store, containers: &Containers) -> Result<Space> {
             name: container.record.name.to_string(),
             image: container.record.image.clone(),
             bytes,
+            runs: container.state()?.runs(),
         });
     }
     let mut users: HashMap<Digest, usize> = HashMap::new();

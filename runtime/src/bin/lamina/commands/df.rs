@@ -33,7 +33,13 @@ impl Df {
         let rows = vec![
             row("Layers", layers.total, layers.active, layers.bytes, space.layers_prunable()),
             row("Blobs", blobs.total, blobs.active, blobs.bytes, reclaimable - space.layers_prunable()),
-            row("Containers", containers.len(), containers.len(), space.container_bytes(), 0),
+            row(
+                "Containers",
+                containers.len(),
+                containers.iter().filter(|container| container.runs).count(),
+                space.container_bytes(),
+                0,
+            ),
             vec!["Total".into(), String::new(), String::new(), bytes(space.bytes()), bytes(reclaimable)],
         ];
         say_table(&["TYPE", "TOTAL", "ACTIVE", "SIZE", "RECLAIMABLE"], rows)?;
@@ -66,7 +72,7 @@ fn document(space: &Space) -> serde_json::Value {
             "UniqueSizeBytes": image.unique_bytes, "Containers": image.containers })
     }).collect();
     let containers: Vec<_> = space.containers.iter().map(|container| {
-        json!({ "ID": container.id, "Name": container.name, "Image": container.image, "SizeBytes": container.bytes })
+        json!({ "ID": container.id, "Name": container.name, "Image": container.image, "Running": container.runs, "SizeBytes": container.bytes })
     }).collect();
     json!({
         "Layers": { "Total": space.layers.total, "Active": space.layers.active, "SizeBytes": space.layers.bytes,

@@ -3,8 +3,8 @@
 use super::Place;
 use super::output::{familiar, say_json};
 use clap::{Args, ValueEnum};
-use lamina_runtime::container::Error;
 use lamina_runtime::container::parts::Parts;
+use lamina_runtime::container::{Error, inspect};
 use lamina_snapshotter::image::operations::{self, Inspected};
 use serde_json::{Value, json};
 
@@ -37,8 +37,12 @@ impl Inspect {
         if self.kind != Some(Kind::Image) {
             match place.containers()?.find(name) {
                 Ok(container) => {
-                    let parts = Parts::of_container(&store, &container).ok();
-                    return Ok(super::inspected::container(&container, parts.as_ref())?);
+                    let mut document = inspect::document(&container)?;
+                    // A removal that was interrupted may have taken the snapshot already.
+                    if let Ok(parts) = Parts::of_container(&store, &container) {
+                        document["GraphDriver"] = json!({ "Name": "lamina", "Data": data(&parts) });
+                    }
+                    return Ok(document);
                 }
                 Err(Error::NoSuchContainer { .. }) if self.kind.is_none() => {}
                 Err(error) => return Err(error.into()),
@@ -52,6 +56,12 @@ impl Inspect {
             Err(error) => Err(error.into()),
         }
     }
+}
+
+/// The directories, as docker has those of overlayfs.
+fn data(parts: &Parts) -> Value {
+    let lowers: Vec<String> = parts.lowers.iter().map(|path| path.display().to_string()).collect();
+    json!({ "LowerDir": lowers.join(":"), "UpperDir": parts.upper })
 }
 
 /// As docker prints an image; what only Lamina knows is under `Lamina`.
