@@ -124,7 +124,7 @@ fn what_is_wrong_is_one_sentence_and_exit_code_125() {
         (&["diff", "nothing"], "No such container: nothing"),
         (&["commit", "nothing"], "No such container: nothing"),
         (&["cp", "nothing:/x", "-"], "No such container: nothing"),
-        (&["cp", "/etc", "/tmp"], "names no container"),
+        (&["cp", "/etc", "/tmp"], "name no container"),
         (&["history", "nothing"], "no image is called nothing"),
         (&["tag", "nothing", "x"], "no image is called nothing"),
         (&["load", "-i", "/nonexistent"], "/nonexistent"),

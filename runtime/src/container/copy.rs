@@ -62,7 +62,7 @@ pub fn to_host(tree: &Tree, source: &Source<'_>, to: &Path, keep: Keep) -> Resul
     let into = File::open(&dir).map_err(Error::io("open", &dir))?;
     let (reading, writing) = io::pipe().map_err(Error::io("make a pipe for", &dir))?;
     let (written, extracted) = std::thread::scope(|scope| {
-        let reader = scope.spawn(|| extract(BufReader::with_capacity(BUFFER_BYTES, reading), into.as_fd(), keep));
+        let reader = scope.spawn(|| extract(BufReader::with_capacity(BUFFER_BYTES, reading), into.as_fd(), None, keep));
         // The writing end goes with it, so that the other thread meets the end.
         let written = tree.archive(&node, &name, BufWriter::with_capacity(BUFFER_BYTES, writing));
         (written, reader.join())

@@ -60,6 +60,8 @@ pub enum Error {
     TooManyLinks { path: PathBuf },
     #[error("{} lies more than {max} directories deep", path.display())]
     TooDeep { path: PathBuf, max: usize },
+    #[error("in the container: {sentence}")]
+    Inside { sentence: String },
     #[error("cannot copy to {}: {why}", path.display())]
     Destination { path: PathBuf, why: &'static str },
     #[error("cannot write {}: {cause}", path.display())]

@@ -30,16 +30,16 @@ pub enum Keep {
     All,
 }
 
-/// Writes an archive below `into`.
+/// Writes an archive below `into`. With `top`, the first component of every name is this one instead; `.` leaves it out.
 ///
 /// # Errors
 /// A sentence that names the entry; what was written until then stays.
-pub fn extract(input: impl BufRead, into: BorrowedFd<'_>, keep: Keep) -> Result<()> {
+pub fn extract(input: impl BufRead, into: BorrowedFd<'_>, top: Option<&OsStr>, keep: Keep) -> Result<()> {
     let mut archive = Archive::new(input);
     let mut extractor = Extractor { root: into, keep, dirs: Vec::new() };
     let unread = |error: &dyn std::fmt::Display| Error::Layers { sentence: format!("the archive: {error}") };
     while let Some(entry) = archive.next_entry().map_err(|error| unread(&error))? {
-        let path = PathBuf::from(OsStr::from_bytes(&entry.path));
+        let path = renamed(OsStr::from_bytes(&entry.path), top);
         let file = extractor.entry(&entry, &path)?;
         let Some(file) = file else { continue };
         let mut file = File::from(file);
@@ -166,6 +166,13 @@ fn clear(at: BorrowedFd<'_>, name: &OsStr) -> rustix::io::Result<()> {
         Ok(found) if FileType::from_raw_mode(found.st_mode) == FileType::Directory => Err(Errno::ISDIR),
         Ok(_) => unlinkat(at, name, AtFlags::empty()),
     }
+}
+
+fn renamed(path: &OsStr, top: Option<&OsStr>) -> PathBuf {
+    let Some(top) = top else { return PathBuf::from(path) };
+    let mut names = Path::new(path).components();
+    names.next();
+    Path::new(top).join(names.as_path())
 }
 
 fn names(path: &Path) -> Result<Vec<&OsStr>> {

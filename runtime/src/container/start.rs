@@ -196,6 +196,12 @@ fn damaged(file: &str) -> Error {
     Error::usage(format!("{file} of the container is missing: remove the container and make it anew"))
 }
 
+/// The layers of a container that does not run, for a mount beside its life.
+pub(super) fn parts(store: &Path, container: &Container) -> Result<Layers> {
+    let stack: Stack = read(&container.dir().join(LAYERS))?.ok_or_else(|| damaged(LAYERS))?;
+    layers(store, &stack, true)
+}
+
 fn layers(store: &Path, stack: &Stack, durable: bool) -> Result<Layers> {
     let mut lowers: Vec<_> = stack.lowers.iter().map(|lower| store.join(lower)).collect();
     if lowers.is_empty() {

@@ -4,6 +4,7 @@ use super::Place;
 use super::output::say;
 use clap::Args;
 use lamina_runtime::container::Container;
+use lamina_runtime::container::freeze;
 use lamina_runtime::container::parts::Parts;
 use lamina_runtime::oci::log;
 use lamina_snapshotter::image::{self, CommitOptions, Edit, Image, Platform, Reference, UnpackOptions, operations};
@@ -22,6 +23,9 @@ pub struct Commit {
     /// Change the configuration, in the words of a Dockerfile: CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, USER, WORKDIR, VOLUME, STOPSIGNAL
     #[arg(short, long, value_name = "CHANGE")]
     change: Vec<Edit>,
+    /// Stop a running container meanwhile
+    #[arg(short, long, default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
+    pause: bool,
     /// ID or name
     container: String,
     /// The new image's name [default: localhost/committed with the beginning of its id as tag]
@@ -32,6 +36,8 @@ pub struct Commit {
 impl Commit {
     pub fn run(self, place: &Place) -> anyhow::Result<u8> {
         let container = place.containers()?.find(&self.container)?;
+        // Before the store is held: it forks.
+        let frozen = if self.pause { Some(freeze::freeze(&container)?) } else { None };
         let store = place.store()?;
         let parts = Parts::of_container(&store, &container)?;
         let Some(upper) = &parts.upper else { anyhow::bail!("the container has no layer of its own") };
@@ -49,6 +55,7 @@ impl Commit {
             name: self.name.as_ref(),
         };
         let committed = image::commit(&store, &options)?;
+        drop(frozen);
         if committed.sockets_left_out > 0 {
             log::warn(&format!("{} sockets are not in the image: no archive can hold one", committed.sockets_left_out));
         }
