@@ -12,7 +12,7 @@ use lamina_snapshotter::snapshot::Labels;
 use lamina_snapshotter::store::Store;
 use nix::mount::{MntFlags, umount2};
 use serde_json::Value;
-use support::lamina::Lamina;
+use support::lamina::{Lamina, LaminaMount};
 use support::{debian, lamina, machine};
 use tempfile::TempDir;
 
@@ -138,6 +138,13 @@ impl Front {
         let mount = Lamina::with_options(&options, &at).mount();
         machine::shell(&format!("set -e; umask 022; cd {}; {script}", at.display()));
         drop(mount);
+    }
+
+    /// Mounts directories with `lamina-fs`, read-only, topmost first.
+    pub fn look(&self, name: &str, layers: &[PathBuf]) -> LaminaMount {
+        let at = self.scratch(name);
+        std::fs::create_dir_all(&at).expect("mkdir");
+        Lamina::with_options(&format!("lowerdir={}", join(layers)), &at).mount()
     }
 
     /// Mounts directories with the kernel's overlayfs, read-only, topmost first.

@@ -146,7 +146,7 @@ fn help_man_pages_and_completions_know_every_verb() {
     let help = front.run(&["--help"]);
     let verbs =
         ["images", "pull", "push", "load", "save", "import", "tag", "rmi", "history", "prune", "inspect", "info"];
-    let own = ["diff", "commit", "cp", "df", "version", "completions", "man"];
+    let own = ["diff", "commit", "cp", "df", "mount", "umount", "version", "completions", "man"];
     let completions = front.run(&["completions", "bash"]);
     for verb in verbs.into_iter().chain(own) {
         assert!(help.contains(&format!("  {verb} ")), "{verb}");

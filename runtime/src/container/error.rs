@@ -60,6 +60,8 @@ pub enum Error {
     TooManyLinks { path: PathBuf },
     #[error("{} lies more than {max} directories deep", path.display())]
     TooDeep { path: PathBuf, max: usize },
+    #[error("{sentence}")]
+    Look { sentence: String },
     #[error("in the container: {sentence}")]
     Inside { sentence: String },
     #[error("cannot copy to {}: {why}", path.display())]

@@ -261,7 +261,7 @@ fn receive(socket: &OwnedFd) -> rustix::io::Result<[OwnedFd; 2]> {
 }
 
 /// What the option list would read as punctuation gets a backslash.
-fn escape(path: &Path) -> OsString {
+pub(super) fn escape(path: &Path) -> OsString {
     use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
     let mut escaped = Vec::new();
     for byte in path.as_os_str().as_bytes() {

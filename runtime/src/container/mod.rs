@@ -2,7 +2,7 @@
 //!
 //! `record` is one container on disk, `list` all of them, `name` and `id` what they are called, `error` what can go wrong. `make`, `start`
 //! and `remove` are its life, `filesystem` and `ids` what it lives on, `monitor` who stays with it, `log` and `status` what is known of it.
-//! `parts`, `tree` and `copy` are its files, read without a mount, `insert` what comes into them; `space` is what all take, `prune` deletes what is nobody's.
+//! `parts`, `tree` and `copy` are its files, read without a mount, `insert` what comes into them, `look` shows them at a directory; `space` is what all take, `prune` deletes what is nobody's.
 //! What happens inside is the business of `oci`. Must not know command lines. Invariant: a container exists when its `container.json` does.
 
 pub mod clock;
@@ -20,6 +20,7 @@ pub mod insert;
 pub mod inspect;
 pub mod list;
 pub mod log;
+pub mod look;
 pub mod make;
 pub mod monitor;
 pub mod name;

@@ -31,5 +31,6 @@ pub fn prune(store: &Store, containers: &Containers) -> Result<Deleted> {
             snapshots += 1;
         }
     }
+    super::look::forget_gone(store)?;
     Ok(Deleted { store: store.prune()?, snapshots, directories })
 }

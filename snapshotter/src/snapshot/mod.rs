@@ -32,9 +32,14 @@ impl Space {
         Space("containers".to_owned())
     }
 
+    /// Those that keep the layers of images which the front end has mounted, under the mountpoint; they stand on layers of [`Space::lamina`].
+    pub fn views() -> Space {
+        Space("views".to_owned())
+    }
+
     /// Whether its snapshots may have parents of `other`.
     pub fn may_stand_on(&self, other: &Space) -> bool {
-        self == other || *self == Space::containers() && *other == Space::lamina()
+        self == other || [Space::containers(), Space::views()].contains(self) && *other == Space::lamina()
     }
 
     /// Those that containerd asked for under this plugin name. containerd removes from it whatever it does not know.

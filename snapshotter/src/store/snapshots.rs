@@ -39,6 +39,14 @@ impl Store {
         self.create(space, key, (space, parent), labels, Kind::View)
     }
 
+    /// Makes a snapshot that only keeps the layer on top of an image's chain, with all below it.
+    ///
+    /// # Errors
+    /// As [`Store::prepare_container`].
+    pub fn view_layer(&self, space: &Space, key: &str, chain: &ChainId) -> Result<Snapshot> {
+        self.create(space, key, (&Space::lamina(), &chain.to_string()), Labels::new(), Kind::View)
+    }
+
     fn create(
         &self,
         space: &Space,

@@ -20,6 +20,7 @@ mod inspect;
 mod kill;
 mod load;
 mod logs;
+mod mount;
 mod output;
 mod prune;
 mod ps;
@@ -42,13 +43,24 @@ use std::path::PathBuf;
 
 /// Run containers on layers that are mounted in user space.
 #[derive(Parser, Debug)]
-#[command(name = "lamina", version, arg_required_else_help = true)]
+#[command(name = "lamina", version, arg_required_else_help = true, after_help = EXAMPLES)]
 pub struct Cli {
     #[command(flatten)]
     place: Place,
     #[command(subcommand)]
     verb: Verb,
 }
+
+const EXAMPLES: &str = "\
+Examples:
+  lamina load -i debian.tar                     take in an archive of `docker save`, or an OCI layout
+  lamina run -it --name work debian:12          run a shell in it
+  lamina diff work                              what changed: A added, C changed, D deleted
+  lamina commit -m 'with tools' work tools:1    make an image of that
+  lamina cp work:/etc/os-release -              read a file, as a tar
+  lamina df -v                                  what everything takes, and what is shared
+
+Exit codes: 125 for an error of lamina itself, 126 and 127 for a command that cannot be run or is not there, else the command's own.";
 
 /// Where images and containers are kept.
 #[derive(Args, Debug)]
@@ -96,6 +108,7 @@ enum Verb {
     Load(load::Load),
     Logs(logs::Logs),
     Man(completions::Man),
+    Mount(mount::Mount),
     Prune(prune::Prune),
     Ps(ps::Ps),
     Pull(pull::Pull),
@@ -108,6 +121,7 @@ enum Verb {
     Stop(stop::Stop),
     Wait(wait::Wait),
     Tag(tag::Tag),
+    Umount(mount::Umount),
     Version(version::Version),
 }
 
@@ -133,6 +147,7 @@ impl Cli {
             Verb::Load(verb) => verb.run(place),
             Verb::Logs(verb) => verb.run(place),
             Verb::Man(verb) => verb.run(),
+            Verb::Mount(verb) => verb.run(place),
             Verb::Prune(verb) => verb.run(place),
             Verb::Ps(verb) => verb.run(place),
             Verb::Pull(verb) => verb.run(place),
@@ -145,6 +160,7 @@ impl Cli {
             Verb::Stop(verb) => verb.run(place),
             Verb::Wait(verb) => verb.run(place),
             Verb::Tag(verb) => verb.run(place),
+            Verb::Umount(verb) => verb.run(place),
             Verb::Version(verb) => verb.run(),
         }
     }
