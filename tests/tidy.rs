@@ -22,6 +22,8 @@ const ORDERS: [(&str, &[&str]); 2] = [
             "main",
             "commands",
             "lib",
+            "terminal",
+            "host",
             "service",
             "snapshotter",
             "image",

@@ -51,6 +51,19 @@ pub enum Error {
     /// The command is there, and the kernel does not run it.
     #[error("{sentence}")]
     CannotRun { sentence: String },
+    /// What the layers of a container or an image hold, or lack.
+    #[error("{sentence}")]
+    Layers { sentence: String },
+    #[error("Could not find the file {} in the container", path.display())]
+    NoSuchPath { path: PathBuf },
+    #[error("{}: more than 40 links on the way", path.display())]
+    TooManyLinks { path: PathBuf },
+    #[error("{} lies more than {max} directories deep", path.display())]
+    TooDeep { path: PathBuf, max: usize },
+    #[error("cannot copy to {}: {why}", path.display())]
+    Destination { path: PathBuf, why: &'static str },
+    #[error("cannot write {}: {cause}", path.display())]
+    Unwritten { path: PathBuf, cause: io::Error },
     #[error("cannot {action} {}: {cause}", path.display())]
     Io { action: &'static str, path: PathBuf, cause: io::Error },
     #[error("{}: {cause}", path.display())]

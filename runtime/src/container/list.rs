@@ -111,6 +111,11 @@ impl Containers {
         }
     }
 
+    /// Whether anything is there under an ID: a container, or one that comes or goes.
+    pub(super) fn has(&self, id: &str) -> bool {
+        id.parse::<Id>().is_ok_and(|id| self.root.join(id.as_str()).exists())
+    }
+
     fn load(&self, id: &Id) -> Result<Option<Container>> {
         let dir = self.root.join(id.as_str());
         Ok(record::read::<Record>(&dir.join(RECORD))?.map(|record| Container { dir, record }))

@@ -3,16 +3,33 @@
 //! Owns the arguments and the words of the answers. Must not decide anything about images or containers. Invariant: a verb opens the store for
 //! one change and drops it before anything forks or waits, as one process at a time holds it.
 
+mod commit;
+mod completions;
+mod cp;
 mod create;
+mod df;
+mod diff;
 mod each;
 mod exec;
 mod flags;
+mod history;
+mod images;
+mod import;
+mod info;
+mod inspect;
+mod inspected;
 mod kill;
+mod load;
 mod logs;
+mod output;
+mod prune;
 mod ps;
+mod pull;
+mod push;
 mod rm;
 mod rmi;
 mod run;
+mod save;
 mod start;
 mod stop;
 mod tag;
@@ -64,17 +81,33 @@ impl Place {
 
 #[derive(Subcommand, Debug)]
 enum Verb {
+    Commit(commit::Commit),
+    Completions(completions::Completions),
+    Cp(cp::Cp),
     Create(Box<create::Create>),
+    Df(df::Df),
+    Diff(diff::Diff),
     Exec(exec::Exec),
+    History(history::History),
+    Images(images::Images),
+    Import(import::Import),
+    Info(info::Info),
+    Inspect(inspect::Inspect),
     Kill(kill::Kill),
+    Load(load::Load),
     Logs(logs::Logs),
+    Man(completions::Man),
+    Prune(prune::Prune),
     Ps(ps::Ps),
+    Pull(pull::Pull),
+    Push(push::Push),
     Rm(rm::Rm),
+    Rmi(rmi::Rmi),
+    Run(Box<run::Run>),
+    Save(save::Save),
     Start(start::Start),
     Stop(stop::Stop),
     Wait(wait::Wait),
-    Rmi(rmi::Rmi),
-    Run(Box<run::Run>),
     Tag(tag::Tag),
     Version(version::Version),
 }
@@ -85,17 +118,33 @@ impl Cli {
         let place = &self.place;
         lamina_runtime::oci::log::open("lamina", None, lamina_runtime::oci::log::Format::Text, place.debug)?;
         match self.verb {
+            Verb::Commit(verb) => verb.run(place),
+            Verb::Completions(verb) => verb.run(),
+            Verb::Cp(verb) => verb.run(place),
             Verb::Create(verb) => verb.run(place),
+            Verb::Df(verb) => verb.run(place),
+            Verb::Diff(verb) => verb.run(place),
             Verb::Exec(verb) => verb.run(place),
+            Verb::History(verb) => verb.run(place),
+            Verb::Images(verb) => verb.run(place),
+            Verb::Import(verb) => verb.run(place),
+            Verb::Info(verb) => verb.run(place),
+            Verb::Inspect(verb) => verb.run(place),
             Verb::Kill(verb) => verb.run(place),
+            Verb::Load(verb) => verb.run(place),
             Verb::Logs(verb) => verb.run(place),
+            Verb::Man(verb) => verb.run(),
+            Verb::Prune(verb) => verb.run(place),
             Verb::Ps(verb) => verb.run(place),
+            Verb::Pull(verb) => verb.run(place),
+            Verb::Push(verb) => verb.run(place),
             Verb::Rm(verb) => verb.run(place),
+            Verb::Rmi(verb) => verb.run(place),
+            Verb::Run(verb) => verb.run(place),
+            Verb::Save(verb) => verb.run(place),
             Verb::Start(verb) => verb.run(place),
             Verb::Stop(verb) => verb.run(place),
             Verb::Wait(verb) => verb.run(place),
-            Verb::Rmi(verb) => verb.run(place),
-            Verb::Run(verb) => verb.run(place),
             Verb::Tag(verb) => verb.run(place),
             Verb::Version(verb) => verb.run(),
         }

@@ -3,11 +3,11 @@
 //! Invariant: an image that a container was made of keeps its last name, unless forced; the container's layers stay in any case.
 
 use super::Place;
+use super::output::{familiar, say, short};
 use clap::Args;
 use lamina_runtime::container::Container;
 use lamina_snapshotter::image::{Reference, operations};
 use lamina_snapshotter::store::{ImageRecord, Store};
-use std::io::Write as _;
 
 /// Remove names of images, and what nothing refers to then
 #[derive(Args, Debug)]
@@ -40,8 +40,7 @@ impl Rmi {
         if !self.no_prune {
             store.prune()?;
         }
-        let text = lines.iter().map(|line| format!("{line}\n")).collect::<String>();
-        std::io::stdout().write_all(text.as_bytes())?;
+        say(&lines.join("\n"))?;
         Ok(0)
     }
 
@@ -59,15 +58,11 @@ impl Rmi {
             Some(user) if !by_name || names == 1 => anyhow::bail!(
                 "conflict: unable to remove {image} (must force) - container {} is using its referenced image {}; remove the container first",
                 user.record.id.short(),
-                &id.hex()[..12],
+                short(&id),
             ),
             _ => Ok(()),
         }
     }
-}
-
-fn familiar(name: &str) -> String {
-    name.parse::<Reference>().map_or_else(|_| name.to_owned(), |name| name.familiar())
 }
 
 /// The names of an image.

@@ -1,7 +1,7 @@
 //! `lamina version`.
 
+use super::output::say;
 use clap::Args;
-use std::io::Write as _;
 
 /// Print the version of this program, of the specifications and of the kernel
 #[derive(Args, Debug)]
@@ -17,7 +17,7 @@ impl Version {
             std::env::consts::OS,
             lamina_snapshotter::image::Platform::host().architecture,
         );
-        std::io::stdout().write_all(text.as_bytes())?;
+        say(&text)?;
         Ok(0)
     }
 }
