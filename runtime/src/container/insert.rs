@@ -155,7 +155,7 @@ fn place(root: BorrowedFd<'_>, to: &Path, parcel: Option<&Parcel>) -> Result<(Ow
             let dir = dir.ok_or_else(|| refused("its directory does not exist"))?;
             match resolve::is_directory(&dir)? {
                 true => Ok((dir, Some(name))),
-                false => Err(refused("its directory is none")),
+                false => Err(refused("what should be its directory is a file")),
             }
         }
     }

@@ -32,6 +32,7 @@ pub fn document(container: &Container) -> Result<Value> {
         "Mounts": binds,
         "Config": {
             "Image": record.image,
+            "Cmd": record.command,
             "Hostname": base["hostname"],
             "User": bundle::user(&base),
             "Env": process["env"],

@@ -1,7 +1,8 @@
 //! `lamina ps`.
 
 use super::Place;
-use clap::{Args, ValueEnum};
+use super::output::{Format, familiar, say, say_json_lines, say_table};
+use clap::Args;
 use lamina_runtime::container::status::State;
 use lamina_runtime::container::{Container, clock};
 use serde_json::{Value, json};
@@ -22,15 +23,8 @@ pub struct Ps {
     #[arg(short, long, value_name = "KEY=VALUE")]
     filter: Vec<String>,
     /// How the answer is written
-    #[arg(long, value_enum, default_value_t)]
+    #[arg(long, value_enum, default_value_t = Format::Table)]
     format: Format,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-enum Format {
-    #[default]
-    Table,
-    Json,
 }
 
 /// As much of a command as a table shows.
@@ -48,7 +42,7 @@ impl Ps {
                 found.push((container, state));
             }
         }
-        super::print(&self.text(&found))?;
+        self.show(&found)?;
         Ok(0)
     }
 
@@ -63,32 +57,27 @@ impl Ps {
         Ok(self.filter.iter().filter_map(|filter| filter.split_once('=')).collect())
     }
 
-    fn text(&self, found: &[(Container, State)]) -> String {
+    fn show(&self, found: &[(Container, State)]) -> anyhow::Result<()> {
         let id = |container: &Container| match self.no_trunc {
             true => container.record.id.to_string(),
             false => container.record.id.short().to_owned(),
         };
         if self.quiet {
-            return found.iter().map(|(container, _)| format!("{}\n", id(container))).collect();
+            return say(&found.iter().map(|(container, _)| id(container)).collect::<Vec<_>>().join("\n"));
         }
         if self.format == Format::Json {
-            return found.iter().map(|(container, state)| format!("{}\n", self.json(container, state))).collect();
+            return say_json_lines(
+                &found.iter().map(|(container, state)| self.json(container, state)).collect::<Vec<_>>(),
+            );
         }
-        let heads = ["CONTAINER ID", "IMAGE", "COMMAND", "CREATED", "STATUS", "NAMES"].map(str::to_owned);
-        let mut rows = vec![heads];
-        rows.extend(found.iter().map(|(container, state)| {
+        let row = |(container, state): &(Container, State)| {
             let record = &container.record;
             let created = clock::ago(&record.created).unwrap_or_default();
-            [
-                id(container),
-                record.image.clone(),
-                self.command(container),
-                created,
-                status(state),
-                record.name.to_string(),
-            ]
-        }));
-        table(&rows)
+            let (image, name) = (familiar(&record.image), record.name.to_string());
+            vec![id(container), image, self.command(container), created, status(state), name]
+        };
+        let head = ["CONTAINER ID", "IMAGE", "COMMAND", "CREATED", "STATUS", "NAMES"];
+        say_table(&head, found.iter().map(row).collect())
     }
 
     fn command(&self, container: &Container) -> String {
@@ -141,15 +130,4 @@ fn status(state: &State) -> String {
         }
         State::Exited(exit) => format!("Exited ({}) {}", exit.code, clock::ago(&exit.finished).unwrap_or_default()),
     }
-}
-
-/// Columns three blanks apart, as docker has them.
-fn table<const N: usize>(rows: &[[String; N]]) -> String {
-    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..N).map(width).collect();
-    let line = |row: &[String; N]| {
-        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
-        cells.collect::<Vec<_>>().join("   ").trim_end().to_owned() + "\n"
-    };
-    rows.iter().map(line).collect()
 }
