@@ -182,6 +182,7 @@ fn files_are_copied_out_by_dockers_rules() {
         ("/srv/new", "none/", "does not exist"),
         ("/srv/new", "none/x", "does not exist"),
         ("/srv/new/x", "y", "not a directory"),
+        ("/srv/new/.", "y", "not a directory"),
     ] {
         let refused = front.refusal(&["cp", &format!("web:{source}"), to.join(name).to_str().expect("UTF-8")]);
         assert!(refused.contains(part), "{refused}");

@@ -33,7 +33,11 @@ impl Source<'_> {
     }
 
     fn find(&self, tree: &Tree) -> Result<Node> {
-        tree.find(self.path, self.follow || self.is_content())
+        let node = tree.find(self.path, self.follow || self.is_content())?;
+        match self.is_content() && node.kind() != Kind::Directory {
+            true => Err(Error::Layers { sentence: format!("{}: not a directory", self.path.display()) }),
+            false => Ok(node),
+        }
     }
 
     /// What an archive of it is called: the root of a container has no name.

@@ -200,3 +200,99 @@ fn times(attributes: &ArchiveAttributes) -> Timestamps {
 fn unwritten(path: &Path, errno: Errno) -> Error {
     Error::Unwritten { path: path.to_owned(), cause: errno.into() }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lamina_fs::layer::{ArchiveWriter, Timestamp};
+    use std::fs;
+
+    const SHALLOW: u32 = 0o644;
+
+    fn attributes(mode: u32) -> ArchiveAttributes {
+        let mtime = Timestamp { seconds: 1_000_000_000, nanoseconds: 5 };
+        ArchiveAttributes { mode, uid: 0, gid: 0, mtime, atime: None, xattrs: Vec::new() }
+    }
+
+    /// Unpacks these into a directory beside one that must stay empty; answers both, and how it ended.
+    fn unpacked(entries: &[(&str, ArchiveKind)], top: Option<&str>) -> (tempfile::TempDir, Result<()>) {
+        let home = tempfile::tempdir().unwrap();
+        fs::create_dir(home.path().join("into")).unwrap();
+        fs::create_dir(home.path().join("outside")).unwrap();
+        let mut archive = ArchiveWriter::new(Vec::new());
+        for (name, kind) in entries {
+            let mode = if *kind == ArchiveKind::Dir { 0o750 } else { SHALLOW | 0o4000 };
+            archive.entry(&ArchiveEntry::new(name.as_bytes().to_vec(), kind.clone(), attributes(mode))).unwrap();
+            if let ArchiveKind::File { size, .. } = kind {
+                archive.data(&vec![b'x'; *size as usize]).unwrap();
+            }
+        }
+        let bytes = archive.finish().unwrap();
+        let into = File::open(home.path().join("into")).unwrap();
+        let done = extract(bytes.as_slice(), into.as_fd(), top.map(OsStr::new), Keep::Own);
+        assert_eq!(fs::read_dir(home.path().join("outside")).unwrap().count(), 0, "nothing leads out");
+        (home, done)
+    }
+
+    fn file(size: u64) -> ArchiveKind {
+        ArchiveKind::File { size, pieces: None }
+    }
+
+    fn link(target: &str) -> ArchiveKind {
+        ArchiveKind::Symlink { target: target.into() }
+    }
+
+    #[test]
+    fn files_get_their_content_mode_and_time_and_no_privilege() {
+        use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+        let hard = ArchiveKind::HardLink { target: b"d/f".to_vec() };
+        let entries = [("d/", ArchiveKind::Dir), ("d/f", file(3)), ("d/link", link("f")), ("g", hard)];
+        let (home, done) = unpacked(&entries, None);
+        done.unwrap();
+        let at = |name: &str| home.path().join("into").join(name);
+        assert_eq!(fs::read(at("d/link")).unwrap(), b"xxx");
+        let found = fs::metadata(at("g")).unwrap();
+        assert_eq!((found.permissions().mode() & 0o7777, found.mtime(), found.nlink()), (SHALLOW, 1_000_000_000, 2));
+        let dir = fs::metadata(at("d")).unwrap();
+        assert_eq!((dir.permissions().mode() & 0o7777, dir.mtime_nsec()), (0o750, 5), "after what was written into it");
+    }
+
+    #[test]
+    fn no_archive_writes_outside_of_the_directory() {
+        let through = [("a", link("../outside")), ("a/b", file(1))];
+        let refused = [
+            &[("../outside/x", file(1))][..],
+            &[("d/../../outside/x", file(1))],
+            &through,
+            &[("a", link("../outside")), ("a/", ArchiveKind::Dir), ("a/b", file(1))],
+            &[("x", ArchiveKind::HardLink { target: b"../outside".to_vec() })],
+        ];
+        for entries in refused {
+            let (_home, done) = unpacked(entries, None);
+            assert!(done.is_err(), "{entries:?}");
+        }
+        let (home, done) = unpacked(&[("/rooted", file(1)), ("a", link("../outside/x")), ("a", file(2))], None);
+        done.unwrap();
+        assert_eq!(fs::read(home.path().join("into/a")).unwrap(), b"xx", "a link is replaced, not followed");
+        assert!(home.path().join("into/rooted").exists());
+    }
+
+    #[test]
+    fn another_name_takes_the_place_of_the_first() {
+        let entries = [("parcel/", ArchiveKind::Dir), ("parcel/f", file(1))];
+        for (top, expected) in [("other", "into/other/f"), (".", "into/f")] {
+            let (home, done) = unpacked(&entries, Some(top));
+            done.unwrap();
+            assert!(home.path().join(expected).exists(), "{top}");
+        }
+        let (home, done) = unpacked(&[("parcel", file(1))], Some("other"));
+        done.unwrap();
+        assert!(home.path().join("into/other").is_file());
+    }
+
+    #[test]
+    fn a_directory_is_not_taken_away_for_a_file() {
+        let (_home, done) = unpacked(&[("d/f", file(1)), ("d", file(1))], None);
+        assert!(done.unwrap_err().to_string().contains("cannot write d"));
+    }
+}

@@ -68,17 +68,12 @@ pub struct Filesystem {
 /// The program `lamina-fs`: $LAMINA_FS, beside our own, or in PATH.
 ///
 /// # Errors
-/// [`Error::Filesystem`].
+/// The store's, if it is nowhere.
 pub fn program() -> Result<PathBuf> {
-    if let Some(given) = std::env::var_os("LAMINA_FS").filter(|given| !given.is_empty()) {
-        return Ok(given.into());
+    match std::env::var_os("LAMINA_FS").filter(|given| !given.is_empty()) {
+        Some(given) => Ok(given.into()),
+        None => Ok(lamina_snapshotter::host::find_lamina_fs()?),
     }
-    let beside = std::env::current_exe().ok().map(|own| own.with_file_name(PROGRAM)).filter(|path| path.is_file());
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let found = beside.or_else(|| std::env::split_paths(&path).map(|dir| dir.join(PROGRAM)).find(|at| at.is_file()));
-    found.ok_or_else(|| Error::Filesystem {
-        sentence: format!("{PROGRAM} is neither beside this program nor in PATH; install it, or name it in LAMINA_FS"),
-    })
 }
 
 impl Layers {

@@ -54,6 +54,9 @@ impl Goods<'_> {
         let found = found.map_err(Error::io("find", path))?;
         let bytes = path.as_os_str().as_bytes();
         let is_content = bytes == b"." || bytes.ends_with(b"/.");
+        if is_content && !found.is_dir() {
+            return Err(Error::io("read", path)(io::ErrorKind::NotADirectory));
+        }
         // `..` and `/` have a name too, but not in what was written.
         let whole = fs::canonicalize(path).map_err(Error::io("find", path));
         let name = match path.file_name() {

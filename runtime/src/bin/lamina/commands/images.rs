@@ -56,7 +56,7 @@ impl Images {
                 Err(_) => false,
             });
         }
-        rows.sort_by(|one, other| other.listed.created.cmp(&one.listed.created));
+        rows.sort_by(|one, other| (&other.listed.created, &one.id).cmp(&(&one.listed.created, &other.id)));
         match self.format {
             _ if self.quiet => {
                 let mut ids: Vec<&str> = rows.iter().map(|row| row.id.as_str()).collect();
