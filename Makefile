@@ -8,13 +8,15 @@ RIVALS := $(CURDIR)/target/rivals
 export PATH := $(or $(CARGO_HOME),$(HOME)/.cargo)/bin:$(PATH)
 export LAMINA_FS ?= $(TARGET)/release/lamina-fs
 export LAMINA_SNAPSHOTTER ?= $(TARGET)/release/lamina-snapshotter
+export LAMINA ?= $(TARGET)/release/lamina
 export LAMINA_OCI ?= $(TARGET)/release/lamina-oci
 export LAMINA_SUITES ?= $(SUITES)/bin
 
-.PHONY: help demo test check deps suites-deps rivals-deps compare-suites compare-runtimes bench bench-deps bench-unpack bench-ctr-run build
+.PHONY: help demo demo-fs test check deps suites-deps rivals-deps compare-suites compare-runtimes bench bench-deps bench-unpack bench-ctr-run build
 
 help:
-	@echo "make demo            mount a Debian system from three layers, as an unprivileged user"
+	@echo "make demo            load a Debian image, run it, commit what changed and run that, as an unprivileged user"
+	@echo "make demo-fs         mount a Debian system from three layers by lamina-fs alone, as an unprivileged user"
 	@echo "make test            everything: the oracle, mounted, rootless, snapshotter and third-party suites (root, some 20 minutes)"
 	@echo "make check           what needs no privilege and little time: format, lints, unit tests"
 	@echo "make bench           Lamina, overlayfs and the FUSE rivals side by side, with plots in target/bench (root; BENCH=--quick for a smoke run)"
@@ -25,6 +27,9 @@ help:
 
 demo: deps build
 	@scripts/demo
+
+demo-fs: deps build
+	@scripts/demo-fs
 
 # The runner's summary comes last. Without nextest all tests of a binary share a process, and a program that one of them starts has, until its
 # execve(2), what the others have open: their mounts are busy then, so there is one thread.

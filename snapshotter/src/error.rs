@@ -74,13 +74,15 @@ pub enum Error {
     WrongChain { chain: String, diff: String, expected: String },
     #[error("snapshot {key:?} is not served: {sentence}")]
     Server { key: String, sentence: String },
+    #[error("lamina-fs is neither beside this program nor in PATH: install it")]
+    NoServerProgram,
     #[error("layer {chain} is in the store already; nothing needs to be fetched")]
     LayerPresent { chain: String },
     #[error("the store {} is in use by {holder}: stop that first, or use another root", root.display())]
     InUse { root: PathBuf, holder: String },
     #[error("the store {} has schema {found} and this program knows {known} at most: use the newer release that wrote it", root.display())]
     NewerSchema { root: PathBuf, found: u64, known: u64 },
-    #[error("there is no place for a store: neither XDG_DATA_HOME nor HOME is set; name one with --root")]
+    #[error("there is no place for a store: neither XDG_DATA_HOME nor HOME is set; name one on the command line")]
     NoRoot,
     #[error("the store is damaged: {what}; run `lamina-snapshotter fsck`")]
     Damaged { what: String },
@@ -119,7 +121,7 @@ impl Error {
                 ErrorKind::FailedPrecondition
             }
             Error::InUse { .. } | Error::Server { .. } => ErrorKind::Unavailable,
-            Error::NewerSchema { .. } | Error::NoRoot => ErrorKind::FailedPrecondition,
+            Error::NewerSchema { .. } | Error::NoRoot | Error::NoServerProgram => ErrorKind::FailedPrecondition,
             Error::Damaged { .. } => ErrorKind::DataLoss,
             Error::Io { cause, .. } => io_kind(cause),
             Error::Metadata(error) => match error.as_ref() {

@@ -3,10 +3,9 @@
 use std::fs::File;
 use std::process::Stdio;
 
-use support::{machine, needs};
+use support::{debian, machine, needs};
 
 use crate::command::Images;
-use crate::debian;
 
 /// An archive of the test image, written by skopeo.
 fn archive(images: &Images, kind: &str) -> std::path::PathBuf {

@@ -1,10 +1,9 @@
 //! kill -9 at any call of a load: afterwards the store holds the whole image or none of it, and loading again succeeds. It owns the
 //! choice of the moment: strace kills at the n-th call of a kind, so a run can be repeated.
 
-use support::{lamina, machine, needs};
+use support::{debian, lamina, machine, needs};
 
 use crate::command::Images;
-use crate::debian;
 
 /// Calls at which a load is killed, and which one of them: beginning, unpacking, syncing, publishing.
 const MOMENTS: [(&str, u32); 12] = [

@@ -13,7 +13,7 @@ use support::tree::Body;
 use support::{Tree, View, machine, needs};
 
 use crate::command::Images;
-use crate::server::Server;
+use support::registry::Server;
 
 /// Kills in all crash tests together, of which seven in ten are here and the others meet the daemon.
 fn kills(per_cent: u64) -> u64 {

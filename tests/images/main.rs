@@ -1,9 +1,6 @@
 //! Images, with the real binary and the field's own tools: layers that umoci made, registries that Debian ships, pipes, cuts
 //! and kills. Invariant: every store, server and mount is a test's own and goes with it.
 
-/// A Debian image of three layers, made once by umoci.
-mod debian;
-
 /// The binary on a store of its own.
 mod command;
 
@@ -12,9 +9,6 @@ mod archives;
 
 /// What is unpacked against what umoci unpacks.
 mod unpacked;
-
-/// A registry on loopback, and a line to it that can be cut.
-mod server;
 
 /// Pull and push.
 mod registry;

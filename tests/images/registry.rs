@@ -2,11 +2,10 @@
 
 use std::path::Path;
 
-use support::{machine, needs};
+use support::{debian, machine, needs};
 
 use crate::command::Images;
-use crate::debian;
-use crate::server::{Line, Server};
+use support::registry::{Line, Server};
 
 fn missing() -> Option<String> {
     debian::missing().or_else(Server::missing)

@@ -1,9 +1,8 @@
 //! Without privilege: owners and devices are kept in an attribute; in a user namespace with a range of ids, they are the files' own.
 
-use support::{lamina, literal, machine, needs};
+use support::{debian, lamina, literal, machine, needs};
 
 use crate::command::Images;
-use crate::debian;
 
 /// A user that owns nothing.
 const USER: u32 = 64_321;

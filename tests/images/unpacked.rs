@@ -3,10 +3,9 @@
 
 use support::machine;
 use support::tree::{Tree, View};
-use support::{KernelOverlay, needs};
+use support::{KernelOverlay, debian, needs};
 
 use crate::command::Images;
-use crate::debian;
 
 #[test]
 fn image_shows_the_tree_that_umoci_unpacks() {

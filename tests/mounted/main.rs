@@ -13,6 +13,7 @@
 //! - `options`: the command line.
 //! - `mapping`: the options that change owners and modes.
 //! - `bad_input`: what is refused, and how.
+//! - `detached`: a mount by descriptor, put into the tree by somebody else.
 //! - `limits`: descriptors and memory.
 //! - `listing`: reading directories while they change.
 //! - `failing_disks`: disks that are full, over quota or broken.
@@ -26,6 +27,7 @@
 mod bad_input;
 mod concurrency;
 mod copy_up;
+mod detached;
 mod failing_disks;
 mod files;
 mod handles;

@@ -37,6 +37,12 @@ pub fn oci_binary() -> &'static Path {
     BINARY.get_or_init(|| built("lamina-runtime", "lamina-oci", "LAMINA_OCI"))
 }
 
+/// The path of `lamina`, found in the same way through LAMINA.
+pub fn front_end() -> &'static Path {
+    static BINARY: OnceLock<PathBuf> = OnceLock::new();
+    BINARY.get_or_init(|| built("lamina-runtime", "lamina", "LAMINA"))
+}
+
 /// A binary of a package: beside the tests, which lie in `target/PROFILE/deps`, or beside a program of ours in `target/PROFILE`.
 fn built(package: &str, binary: &str, variable: &str) -> PathBuf {
     if let Some(path) = std::env::var_os(variable) {

@@ -13,6 +13,12 @@ pub mod layers;
 /// A mounted Lamina: the real binary, unmounted on drop.
 pub mod lamina;
 
+/// A Debian image of three layers, made once by umoci.
+pub mod debian;
+
+/// A registry on loopback, and a line to it that can be cut.
+pub mod registry;
+
 /// The kernel's overlayfs, the reference.
 pub mod overlay;
 

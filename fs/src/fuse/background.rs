@@ -8,7 +8,8 @@
 
 use super::session::SessionError;
 use std::fs::OpenOptions;
-use std::io::{Read as _, Write as _};
+use std::io::{Read, Write as _};
+use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -45,18 +46,29 @@ pub fn spawn(command: &mut Command) -> std::io::Result<Child> {
     command.env(REPORTS, "1").stdin(Stdio::null()).stdout(Stdio::piped()).spawn()
 }
 
+/// Becomes `command`, as [`spawn`] starts it; its report goes to `report`. Returns only on failure.
+pub fn become_server(command: &mut Command, report: OwnedFd) -> std::io::Error {
+    command.env(REPORTS, "1").stdin(Stdio::null()).stdout(report).exec()
+}
+
+/// Reads what a server that [`become_server`] started reports: nothing once its mount is live, its own sentence otherwise.
+///
+/// # Errors
+/// As read(2) fails.
+pub fn hear(mut report: impl Read) -> std::io::Result<Option<String>> {
+    let mut sentence = String::new();
+    report.read_to_string(&mut sentence)?;
+    Ok((sentence != LIVE).then_some(sentence))
+}
+
 /// Waits until the mount of a server that [`spawn`] started is live.
 ///
 /// # Errors
 /// The server's own sentence; then it has ended or is about to.
 pub fn wait_live(server: &mut Child) -> Result<(), SessionError> {
-    let mut report = String::new();
-    if let Some(mut output) = server.stdout.take() {
-        output.read_to_string(&mut report).map_err(SessionError::process("cannot read the server's report"))?;
-    }
-    if report == LIVE {
-        return Ok(());
-    }
+    let heard = server.stdout.take().map(hear).transpose();
+    let heard = heard.map_err(SessionError::process("cannot read the server's report"))?;
+    let Some(report) = heard.unwrap_or_else(|| Some(String::new())) else { return Ok(()) };
     let status = server.wait().map_err(SessionError::process("cannot wait for the server"))?;
     Err(SessionError::Server(match report.is_empty() {
         true => format!("the server ended before the mount was live: {status}"),

@@ -4,6 +4,7 @@
 //! replies; it decides nothing about the tree.
 
 pub mod background;
+pub mod detached;
 pub mod session;
 pub mod statistics;
 

@@ -1,11 +1,12 @@
 //! Putting the mount into the tree and taking it out again.
 //!
-//! Owns mount(2), umount2(2) and the choice between them and fusermount3. Must not know requests. Invariant: only our own
-//! mount is ever unmounted, never one that somebody put on top of it.
+//! Owns mount(2), umount2(2) and the choice between them and fusermount3, and taking over a device that somebody else has
+//! mounted. Must not know requests. Invariant: only our own mount is ever unmounted, never one that somebody put on top of it.
 
 use super::fusermount;
 use super::session::SessionError;
 use crate::options::{Access, MountSettings};
+use crate::sys::descriptor;
 use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, umount2};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -19,6 +20,9 @@ use std::path::{Path, PathBuf};
 
 /// Descriptors that the layers must leave to the process: stdio, the FUSE device once per thread, directories in passing.
 const DESCRIPTORS_RESERVED: usize = 256;
+
+/// Linux's number of /dev/fuse: miscellaneous devices, the 229th.
+const FUSE_DEVICE: (u32, u32) = (10, 229);
 
 /// More would only fill kernel memory.
 const DESCRIPTORS_MAX: usize = 1 << 20;
@@ -44,20 +48,14 @@ pub(super) enum Device {
     Own(File, Option<PathBuf>),
     /// fusermount3 opens the device and hands it over.
     Helper(PathBuf),
+    /// Somebody has mounted it already and started us with it.
+    Given(OwnedFd),
 }
 
 impl Device {
     /// Checks that mounting has a chance, before anything is touched.
     pub(super) fn open(auto_unmount: bool) -> Result<Device, SessionError> {
-        let device = OpenOptions::new().read(true).write(true).open("/dev/fuse").map_err(|cause| {
-            let advice = match cause.raw_os_error() {
-                Some(libc::ENOENT | libc::ENODEV | libc::ENXIO) => {
-                    "load the kernel module (modprobe fuse), or pass the device into the container (--device /dev/fuse)"
-                }
-                _ => "allow this user to read and write it, or allow the device in the container's cgroup",
-            };
-            SessionError::Device { cause, advice }
-        })?;
+        let device = open_device()?;
         let helper = fusermount::find();
         match helper {
             // Only the helper outlives us to unmount.
@@ -67,9 +65,24 @@ impl Device {
         }
     }
 
+    /// The device that is descriptor `number` of this process.
+    pub(super) fn given(number: i32) -> Result<Device, SessionError> {
+        let refused = |cause: io::Error| SessionError::Given { number, cause };
+        let bad =
+            |error: crate::error::Error| refused(io::Error::from_raw_os_error(error.errno().unwrap_or(libc::EBADF)));
+        let device = descriptor::inherited(number).map_err(bad)?;
+        let stat = rustix::fs::fstat(&device).map_err(|errno| refused(errno.into()))?;
+        let is_device = rustix::fs::FileType::from_raw_mode(stat.st_mode) == rustix::fs::FileType::CharacterDevice;
+        match is_device && stat.st_rdev == rustix::fs::makedev(FUSE_DEVICE.0, FUSE_DEVICE.1) {
+            true => Ok(Device::Given(device)),
+            false => Err(refused(io::Error::other("it is not /dev/fuse"))),
+        }
+    }
+
     /// Makes the mount.
     pub(super) fn mount(self, settings: &MountSettings, path: &Path) -> Result<(OwnedFd, Mounted), SessionError> {
         let (descriptor, keeper) = match self {
+            Device::Given(device) => return Ok((device, Mounted(None))),
             Device::Helper(helper) => fusermount::mount(&helper, settings, path)?,
             Device::Own(device, helper) => match (mount_own(&device, settings, path), helper) {
                 (Ok(()), _) => (device.into(), None),
@@ -81,8 +94,21 @@ impl Device {
             },
         };
         let id = mount_id(path).ok();
-        Ok((descriptor, Mounted { path: path.to_owned(), id, _keeper: keeper }))
+        Ok((descriptor, Mounted(Some(Place { path: path.to_owned(), id, _keeper: keeper }))))
     }
+}
+
+/// Opens /dev/fuse: one open file for each mount.
+pub(super) fn open_device() -> Result<File, SessionError> {
+    OpenOptions::new().read(true).write(true).open("/dev/fuse").map_err(|cause| {
+        let advice = match cause.raw_os_error() {
+            Some(libc::ENOENT | libc::ENODEV | libc::ENXIO) => {
+                "load the kernel module (modprobe fuse), or pass the device into the container (--device /dev/fuse)"
+            }
+            _ => "allow this user to read and write it, or allow the device in the container's cgroup",
+        };
+        SessionError::Device { cause, advice }
+    })
 }
 
 /// Whether mount(2) may be allowed: CAP_SYS_ADMIN, at least over our own user namespace.
@@ -112,8 +138,10 @@ fn mount_own(device: &File, settings: &MountSettings, path: &Path) -> Result<(),
     )
 }
 
-/// A live mount.
-pub(super) struct Mounted {
+/// A live mount; none of ours to take away, where the device was given.
+pub(super) struct Mounted(Option<Place>);
+
+struct Place {
     path: PathBuf,
     /// See `STATX_MNT_ID` in statx(2); absent before Linux 5.8.
     id: Option<u64>,
@@ -122,8 +150,19 @@ pub(super) struct Mounted {
 }
 
 impl Mounted {
-    /// Takes the mount out of the tree; who has files open in it keeps them.
+    /// Whether somebody else made it.
+    pub(super) fn is_given(&self) -> bool {
+        self.0.is_none()
+    }
+
+    /// Takes the mount out of the tree; who has files open in it keeps them. One of somebody else's goes when he lets it go.
     pub(super) fn unmount(&self) -> Result<(), String> {
+        self.0.as_ref().map_or(Ok(()), Place::unmount)
+    }
+}
+
+impl Place {
+    fn unmount(&self) -> Result<(), String> {
         let path = self.path.display();
         match (self.id, mount_id(&self.path)) {
             (Some(ours), Ok(found)) if ours != found => {

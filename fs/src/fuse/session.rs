@@ -75,6 +75,26 @@ pub enum SessionError {
         /// The way out.
         advice: &'static str,
     },
+    /// The device that we were to be given is none.
+    #[error(
+        "cannot serve /dev/fd/{number}: {cause}; start lamina-fs with an open and mounted /dev/fuse at that descriptor"
+    )]
+    Given {
+        /// Of the descriptor.
+        number: i32,
+        /// What is wrong with it.
+        cause: io::Error,
+    },
+    /// The kernel does not make a mount that is attached nowhere.
+    #[error(
+        "the kernel refused a detached FUSE mount, at {step}: {cause}; it needs Linux 5.2, and root or a user and a mount namespace of your own"
+    )]
+    Detached {
+        /// The system call.
+        step: &'static str,
+        /// What the kernel said.
+        cause: io::Error,
+    },
     /// Not privileged, and no helper that is.
     #[error(
         "mounting needs root, a user namespace of your own (unshare -Urm), or the program fusermount3, which is not in PATH; install the package fuse3"
@@ -127,7 +147,8 @@ impl SessionError {
     }
 }
 
-/// Mounts, calls `live`, and serves until somebody unmounts.
+/// Mounts, calls `live`, and serves until somebody unmounts. With a mountpoint `/dev/fd/N` it serves the device of that number,
+/// which somebody has mounted, until the last mount of it is gone.
 ///
 /// # Errors
 /// A sentence; then nothing is mounted.
@@ -137,8 +158,13 @@ pub fn serve(options: &Options, live: impl FnOnce() -> Result<(), SessionError>)
     let descriptors_max = mount::raise_descriptor_limit()?;
     // Before any thread starts, so that all inherit it and the one that waits gets them.
     let signals = signals::block()?;
-    let mountpoint = checked_mountpoint(options)?;
-    let device = Device::open(options.mount.auto_unmount)?;
+    let (device, mountpoint) = match given_device(&options.mountpoint) {
+        Some(number) => (Device::given(number)?, options.mountpoint.clone()),
+        None => {
+            let mountpoint = checked_mountpoint(options)?;
+            (Device::open(options.mount.auto_unmount)?, mountpoint)
+        }
+    };
     let union = Arc::new(Union::new(options.union(descriptors_max))?);
     let offload = Offload::default();
     let (descriptor, mounted) = device.mount(&options.mount, &mountpoint)?;
@@ -249,6 +275,11 @@ fn config(options: &Options) -> fuser::Config {
     // Each thread reads from a queue of its own.
     config.clone_fd = threads > 1;
     config
+}
+
+/// The number in `/dev/fd/N`: libfuse's way to name a device that is open and mounted already.
+fn given_device(mountpoint: &Path) -> Option<i32> {
+    mountpoint.to_str()?.strip_prefix("/dev/fd/")?.parse().ok()
 }
 
 /// The mountpoint as an absolute path, for the server changes its directory.

@@ -9,6 +9,9 @@ use crate::union::Union;
 use nix::sys::signal::{SigSet, Signal};
 use std::sync::Arc;
 
+/// What a server answers that leaves a mount behind which somebody else made and may still use.
+const EXIT_IN_USE: i32 = 1;
+
 /// The blocked signals, to be passed to `watch`.
 pub(super) struct Blocked(SigSet);
 
@@ -30,7 +33,7 @@ pub(super) fn watch(Blocked(set): Blocked, mounted: Arc<Mounted>, union: Arc<Uni
                 // The mount is gone from the tree, but somebody still has files open in it. Asked twice, they lose them.
                 Ok(_) if unmounted => {
                     union.finish();
-                    std::process::exit(0);
+                    std::process::exit(if mounted.is_given() { EXIT_IN_USE } else { 0 });
                 }
                 Ok(_) => match mounted.unmount() {
                     Ok(()) => unmounted = true,

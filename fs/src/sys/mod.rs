@@ -7,6 +7,7 @@
 pub mod calls;
 pub mod copy;
 pub mod credentials;
+pub mod descriptor;
 pub mod dir;
 pub mod fault;
 pub mod handle;

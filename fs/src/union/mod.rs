@@ -11,6 +11,7 @@
 mod acl;
 mod attr;
 mod backing;
+mod changes;
 mod copy_up;
 mod create;
 mod descriptors;
@@ -39,6 +40,7 @@ mod fault_tests;
 
 pub use crate::layer::{OverrideStat, SetupError, UpperConfig};
 pub use crate::sys::stat::{TimeChange, Timestamp};
+pub use changes::{Change, ChangeKind, changes};
 pub use export::{build_index, verify_index};
 pub use ids::{IdMap, IdMapError, IdPolicy, Squash};
 pub use inode::{InodeNumber, Kind};

@@ -8,7 +8,7 @@ use super::cgroup::{self, Membership};
 use super::console::Receiver;
 use super::foreground::Attention;
 use super::id_maps::IdMaps;
-use super::init::{self, Job};
+use super::init::{self, Job, Streams};
 use super::mount_options::{IdMap, Options as MountOptions};
 use super::namespaces::Plan;
 use super::pidfd::{self, PidfdSocket};
@@ -49,6 +49,12 @@ pub struct Options {
     pub preserved: u32,
     /// Whether `linux.cgroupsPath` has systemd's form.
     pub systemd_cgroup: bool,
+    /// The root filesystem as a mount that is attached nowhere yet, to be put at `root.path`.
+    pub rootfs_tree: Option<OwnedFd>,
+    /// Standard streams, where they are not the runtime's own.
+    pub streams: Option<Streams>,
+    /// `USER[:GROUP]` as the image names them, in place of `process.user`.
+    pub user: Option<String>,
 }
 
 /// What becomes of the container after it is made.
@@ -96,6 +102,36 @@ pub fn run(root: &Root, options: &Options, detach: bool, keep: bool) -> Result<i
     Ok(code)
 }
 
+/// A container whose process runs, as a child of the caller.
+#[derive(Debug)]
+pub struct Running {
+    /// Its process.
+    pub pid: i32,
+    /// The other end of its terminal.
+    pub console: Option<OwnedFd>,
+    /// The caller's signals, which wait since before it ran.
+    pub attention: Attention,
+}
+
+/// Makes a container and starts it, for a caller who stays with it. An error leaves nothing.
+pub fn launch(root: &Root, options: &Options) -> Result<Running> {
+    let made = make(root, options, Then::Attend)?;
+    match begin(&made, &options.bundle, false) {
+        Ok(Some(attention)) => Ok(Running { pid: made.pid, console: made.console, attention }),
+        Ok(None) => Err(Error::Inside("nobody stays with the container".into())),
+        Err(error) => {
+            delete::delete(root, &options.id, true)?;
+            // It has ended, and is ours to reap.
+            if let Some(init) = Pid::from_raw(made.pid)
+                && let Err(errno) = waitpid(Some(init), WaitOptions::empty())
+            {
+                log::debug(&format!("wait for process {init:?}: {errno}"));
+            }
+            Err(error)
+        }
+    }
+}
+
 /// Lets the process begin, and runs the hooks that follow.
 fn begin(made: &Made, bundle: &Path, detach: bool) -> Result<Option<Attention>> {
     let attention = (!detach).then(Attention::begin).transpose()?;
@@ -128,7 +164,9 @@ fn make(root: &Root, options: &Options, then: Then) -> Result<Made> {
     let claim = root.claim(&options.id)?;
     replace(&claim.dir().join(spec::CONFIG), &config)?;
     let fifo = (then == Then::Wait).then(|| make_fifo(claim.dir())).transpose()?;
-    let (rootfs_tree, trees) = open_trees(&plan, &maps, &spec, &rootfs, &bundle)?;
+    let (own_tree, trees) = open_trees(&plan, &maps, &spec, &rootfs, &bundle)?;
+    let given_tree = options.rootfs_tree.as_ref().map(OwnedFd::try_clone).transpose();
+    let rootfs_tree = given_tree.doing(|| "keep the root filesystem's mount".into())?.or(own_tree);
     let path =
         CgroupPath::parse(linux.cgroups_path().as_deref(), &options.id, options.systemd_cgroup, state::rootless())?;
     let cgroups = cgroup::create(&path, linux.resources().as_ref())?;
@@ -163,6 +201,8 @@ fn make(root: &Root, options: &Options, then: Then) -> Result<Made> {
         keyring: options.keyring,
         preserved,
         variables,
+        streams: options.streams.as_ref(),
+        user: options.user.as_deref(),
     };
     let mut birth = Birth { claim, saved, child: None, init: None };
     let made = birth.attend(job, &maps, then, options.pid_file.as_deref());

@@ -6,11 +6,12 @@
 use super::console::{Console, Receiver};
 use super::create::{Then, activation, receiver};
 use super::foreground::Attention;
+use super::init::{self, Streams};
 use super::pidfd::{self, PidfdSocket};
 use super::seccomp::Filter;
 use super::state::{Root, Status, replace};
 use super::sync::{Line, Report};
-use super::{init, log, namespaces, process, resolve, rlimits, spec};
+use super::{log, namespaces, process, resolve, rlimits, spec};
 use crate::error::{Doing, Error, Result};
 use crate::sys::clone;
 use nix::sched::CloneFlags;
@@ -45,6 +46,10 @@ pub struct Options {
     pub ignore_paused: bool,
     /// A cgroup below the container's.
     pub cgroup: Option<PathBuf>,
+    /// Standard streams, where they are not the runtime's own.
+    pub streams: Option<Streams>,
+    /// `USER[:GROUP]` as the image names them, in place of `process.user`.
+    pub user: Option<String>,
 }
 
 /// The process inside, before it is.
@@ -203,7 +208,12 @@ fn become_inner_root() -> Result<()> {
 fn become_process(job: &Job<'_>, line: &Line, proc: &OwnedFd) -> Result<Infallible> {
     line.await_go()?;
     rustix::process::setsid().doing(|| "begin a session".into())?;
-    let asked = &job.options.process;
+    if let Some(streams) = &job.options.streams {
+        streams.take()?;
+    }
+    let named = job.options.user.as_deref().map(|user| process::with_user(&job.options.process, user, proc.as_fd()));
+    let named = named.transpose()?;
+    let asked = named.as_ref().unwrap_or(&job.options.process);
     process::label(proc.as_fd(), asked)?;
     if let Some(socket) = job.console.filter(|_| asked.terminal().unwrap_or(false)) {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;

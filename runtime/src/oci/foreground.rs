@@ -12,7 +12,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, WaitOptions, WaitStatus, pidfd_open, waitpid};
 use rustix::stdio::{stdin, stdout};
 use rustix::termios::{OptionalActions, Termios, isatty, tcgetattr, tcgetwinsize, tcsetattr, tcsetwinsize};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// Bytes that one read moves between the terminals.
 const BUFFER_BYTES: usize = 16 * 1024;
@@ -58,12 +58,22 @@ impl Attention {
             Err(Errno::SRCH) => return exit_code(child),
             outcome => outcome.doing(|| "open the container's process".into())?,
         };
-        let mut relay = console.map(Relay::new).transpose()?;
+        let mut relay = console.map(|console| Relay::new(console, true)).transpose()?;
         while !turn(&process, child, &self.0, relay.as_mut())? {}
         if let Some(relay) = &mut relay {
-            relay.drain()?;
+            relay.drain(&mut show)?;
         }
         exit_code(child)
+    }
+
+    /// Readable when a signal has arrived.
+    pub fn descriptor(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+
+    /// Passes on what has arrived; a change of the terminal's size goes to the container's terminal.
+    pub fn pass(&self, child: Pid, relay: Option<&Relay>) -> Result<()> {
+        pass_signals(&self.0, child, relay)
     }
 }
 
@@ -96,7 +106,7 @@ fn turn(process: &OwnedFd, child: Pid, signals: &SignalFd, mut relay: Option<&mu
     }
     if let Some(relay) = &mut relay {
         if from_container {
-            relay.output()?;
+            relay.output(&mut show)?;
         }
         if from_caller {
             relay.input()?;
@@ -128,7 +138,7 @@ fn pass_signals(signals: &SignalFd, child: Pid, relay: Option<&Relay>) -> Result
 }
 
 /// Waits for a child that has ended. Others that were given to us are not its concern.
-fn exit_code(child: Pid) -> Result<i32> {
+pub fn exit_code(child: Pid) -> Result<i32> {
     loop {
         match waitpid(Some(child), WaitOptions::empty()) {
             Err(Errno::INTR) | Ok(None) => {}
@@ -150,23 +160,27 @@ fn code_of(status: WaitStatus) -> i32 {
 
 /// The container's terminal and ours, joined.
 #[derive(Debug)]
-struct Relay {
-    master: OwnedFd,
+pub struct Relay {
+    /// The other end of the container's terminal.
+    pub master: OwnedFd,
     /// What the container's terminal has no room for yet.
-    pending: Vec<u8>,
-    input_ended: bool,
-    hung_up: bool,
+    pub pending: Vec<u8>,
+    /// Nothing more comes from our terminal.
+    pub input_ended: bool,
+    /// Nobody holds the container's terminal any more.
+    pub hung_up: bool,
     /// How our terminal was before.
     before: Option<Termios>,
 }
 
 impl Relay {
-    fn new(master: OwnedFd) -> Result<Self> {
+    /// With `reads` what is typed goes to the container: our terminal becomes raw, until this is dropped.
+    pub fn new(master: OwnedFd, reads: bool) -> Result<Self> {
         let doing = || "join the terminals".to_owned();
         // Never waited for: a program that does not read must not keep its own output from being shown.
         let flags = fcntl_getfl(&master).doing(doing)?;
         fcntl_setfl(&master, flags | OFlags::NONBLOCK).doing(doing)?;
-        let before = if isatty(stdin()) {
+        let before = if reads && isatty(stdin()) {
             let before = tcgetattr(stdin()).doing(doing)?;
             let mut raw = before.clone();
             raw.make_raw();
@@ -175,13 +189,13 @@ impl Relay {
         } else {
             None
         };
-        let relay = Relay { master, pending: Vec::new(), input_ended: false, hung_up: false, before };
+        let relay = Relay { master, pending: Vec::new(), input_ended: !reads, hung_up: false, before };
         relay.resize()?;
         Ok(relay)
     }
 
     /// Gives the container's terminal the size of ours.
-    fn resize(&self) -> Result<()> {
+    pub fn resize(&self) -> Result<()> {
         if self.before.is_none() {
             return Ok(());
         }
@@ -189,13 +203,14 @@ impl Relay {
         tcsetwinsize(&self.master, size).doing(|| "set the size of the container's terminal".into())
     }
 
-    fn output(&mut self) -> Result<bool> {
+    /// Takes what the container has said, once; false when there was nothing.
+    pub fn output(&mut self, sink: &mut impl FnMut(&[u8]) -> Result<()>) -> Result<bool> {
         let mut buffer = [0_u8; BUFFER_BYTES];
         match rustix::io::read(&self.master, &mut buffer) {
             Ok(0) | Err(Errno::IO) => self.hung_up = true,
             Err(Errno::AGAIN | Errno::INTR) => {}
             Ok(length) => {
-                write_all(&buffer[..length]).doing(|| "write to standard output".into())?;
+                sink(&buffer[..length])?;
                 return Ok(true);
             }
             Err(errno) => return Err(errno).doing(|| "read the container's terminal".into()),
@@ -203,7 +218,8 @@ impl Relay {
         Ok(false)
     }
 
-    fn input(&mut self) -> Result<()> {
+    /// Takes what was typed.
+    pub fn input(&mut self) -> Result<()> {
         let mut buffer = [0_u8; BUFFER_BYTES];
         match rustix::io::read(stdin(), &mut buffer) {
             Ok(0) => {
@@ -219,7 +235,8 @@ impl Relay {
         self.flush()
     }
 
-    fn flush(&mut self) -> Result<()> {
+    /// Passes on what there is room for.
+    pub fn flush(&mut self) -> Result<()> {
         while !self.pending.is_empty() {
             match rustix::io::write(&self.master, &self.pending) {
                 Ok(length) => drop(self.pending.drain(..length)),
@@ -233,8 +250,8 @@ impl Relay {
     }
 
     /// What was written before the end is shown too.
-    fn drain(&mut self) -> Result<()> {
-        while !self.hung_up && self.output()? {}
+    pub fn drain(&mut self, sink: &mut impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
+        while !self.hung_up && self.output(sink)? {}
         Ok(())
     }
 }
@@ -252,12 +269,17 @@ impl Drop for Relay {
     }
 }
 
-fn write_all(mut bytes: &[u8]) -> rustix::io::Result<()> {
+fn show(bytes: &[u8]) -> Result<()> {
+    write_all(stdout(), bytes).doing(|| "write to standard output".into())
+}
+
+/// Writes all, and waits for room.
+pub fn write_all(to: BorrowedFd<'_>, mut bytes: &[u8]) -> rustix::io::Result<()> {
     while !bytes.is_empty() {
-        match rustix::io::write(stdout(), bytes) {
+        match rustix::io::write(to, bytes) {
             Err(Errno::INTR) => {}
             Err(Errno::AGAIN) => {
-                poll(&mut [PollFd::from_borrowed_fd(stdout().as_fd(), PollFlags::OUT)], None)?;
+                poll(&mut [PollFd::from_borrowed_fd(to, PollFlags::OUT)], None)?;
             }
             outcome => bytes = &bytes[outcome?..],
         }

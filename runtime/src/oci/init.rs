@@ -17,6 +17,7 @@ use oci_spec::runtime::{Hooks, Linux, LinuxNamespaceType as Kind, Mount, Process
 use rustix::fs::{FileType, Gid, Mode, OFlags, Uid, openat};
 use rustix::io::Errno;
 use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
+use std::borrow::Cow;
 use std::convert::Infallible;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
@@ -58,6 +59,31 @@ pub struct Job<'a> {
     pub preserved: u32,
     /// Variables that the runtime adds.
     pub variables: Vec<String>,
+    /// Its standard streams, where they are not the runtime's.
+    pub streams: Option<&'a Streams>,
+    /// Who it is, by the names of the image; without, who config.json says.
+    pub user: Option<&'a str>,
+}
+
+/// Standard streams for a process inside.
+#[derive(Debug)]
+pub struct Streams {
+    /// What it reads.
+    pub input: OwnedFd,
+    /// What it says.
+    pub output: OwnedFd,
+    /// What it complains of.
+    pub errors: OwnedFd,
+}
+
+impl Streams {
+    /// Makes them this process's own.
+    pub fn take(&self) -> Result<()> {
+        let doing = || "take the standard streams".to_owned();
+        rustix::stdio::dup2_stdin(&self.input).doing(doing)?;
+        rustix::stdio::dup2_stdout(&self.output).doing(doing)?;
+        rustix::stdio::dup2_stderr(&self.errors).doing(doing)
+    }
 }
 
 /// Runs the job. The process ends here.
@@ -127,6 +153,9 @@ fn become_init(mut job: Job<'_>, line: &Line, is_mapped: bool) -> Result<Infalli
         nix::sched::unshare(CloneFlags::CLONE_NEWCGROUP).doing(|| "make a cgroup namespace".into())?;
     }
     rustix::process::setsid().doing(|| "begin a session".into())?;
+    if let Some(streams) = job.streams {
+        streams.take()?;
+    }
     if job.keyring {
         process::new_keyring(job.id)?;
     }
@@ -149,10 +178,11 @@ fn become_init(mut job: Job<'_>, line: &Line, is_mapped: bool) -> Result<Infalli
     if let Some(personality) = job.linux.personality() {
         process::set_personality(personality)?;
     }
-    let program = settle(&job, &proc)?;
+    let process = process_of(&job, &proc)?;
+    let program = settle(&job, &process, &proc)?;
     line.report(&Report::Ready)?;
     let waiter = wait(&job, line, &proc)?;
-    let Err(error) = start(&job, &program, &state);
+    let Err(error) = start(&job, &process, &program, &state);
     match waiter {
         // `start` reads what is written here; nothing, and the end of it, means that the program runs.
         Some(fifo) => {
@@ -220,14 +250,20 @@ fn run_hooks(job: &Job<'_>, line: &Line, state: &[u8]) -> Result<()> {
     hooks::run("createContainer", all.create_container().as_ref(), state, job.bundle)
 }
 
+/// The process of config.json, with a user of the image in place of its own.
+fn process_of<'a>(job: &Job<'a>, proc: &OwnedFd) -> Result<Cow<'a, Process>> {
+    let Some(user) = job.user else { return Ok(Cow::Borrowed(job.process)) };
+    process::with_user(job.process, user, proc.as_fd()).map(Cow::Owned)
+}
+
 /// Gives up what only the runtime may do, and finds the program.
-fn settle(job: &Job<'_>, proc: &OwnedFd) -> Result<process::Program> {
-    process::set_schedule(job.process)?;
+fn settle(job: &Job<'_>, process: &Process, proc: &OwnedFd) -> Result<process::Program> {
+    process::set_schedule(process)?;
     process::descriptors(job.preserved)?;
-    process::enter_directory(job.process, true)?;
-    process::become_user(job.process, job.filter, process::can_drop_groups(proc.as_fd()))?;
-    process::enter_directory(job.process, false)?;
-    process::find_program(job.process, &job.variables)
+    process::enter_directory(process, true)?;
+    process::become_user(process, job.filter, process::can_drop_groups(proc.as_fd()))?;
+    process::enter_directory(process, false)?;
+    process::find_program(process, &job.variables)
 }
 
 /// Waits for the order to start. With a fifo it answers the end that keeps `start` waiting for news.
@@ -246,10 +282,10 @@ fn wait(job: &Job<'_>, line: &Line, proc: &OwnedFd) -> Result<Option<OwnedFd>> {
     }
 }
 
-fn start(job: &Job<'_>, program: &process::Program, state: &[u8]) -> Result<Infallible> {
+fn start(job: &Job<'_>, process: &Process, program: &process::Program, state: &[u8]) -> Result<Infallible> {
     let startup = job.spec.hooks().as_ref().and_then(|all| all.start_container().as_ref());
-    hooks::run("startContainer", startup, state, job.process.cwd())?;
-    finish(job.process, job.filter, program)
+    hooks::run("startContainer", startup, state, process.cwd())?;
+    finish(process, job.filter, program)
 }
 
 /// The very last steps of any process inside.

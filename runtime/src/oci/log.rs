@@ -19,6 +19,7 @@ pub enum Format {
 
 #[derive(Debug)]
 struct Destination {
+    program: &'static str,
     file: Option<File>,
     format: Format,
     debug: bool,
@@ -26,11 +27,11 @@ struct Destination {
 
 static DESTINATION: OnceLock<Destination> = OnceLock::new();
 
-/// Opens the file; to be called once, before anything is said.
-pub fn open(path: Option<&Path>, format: Format, debug: bool) -> io::Result<()> {
+/// Says who speaks, and opens the file; to be called once, before anything is said.
+pub fn open(program: &'static str, path: Option<&Path>, format: Format, debug: bool) -> io::Result<()> {
     let file = path.map(|path| OpenOptions::new().append(true).create(true).open(path)).transpose()?;
     // A second call would change nothing; there is none.
-    DESTINATION.get_or_init(|| Destination { file, format, debug });
+    DESTINATION.get_or_init(|| Destination { program, file, format, debug });
     Ok(())
 }
 
@@ -64,7 +65,10 @@ fn line(level: &str, message: &str) {
         Format::Text if to.is_some_and(|to| to.file.is_some()) => {
             format!("time=\"{time}\" level={level} msg={quoted}\n")
         }
-        Format::Text => format!("lamina-oci: {level}: {message}\n"),
+        Format::Text => {
+            let program = to.map_or("lamina-oci", |to| to.program);
+            format!("{program}: {level}: {message}\n")
+        }
     };
     match to.and_then(|to| to.file.as_ref()).map(|mut file| file.write_all(text.as_bytes())) {
         None | Some(Err(_)) => say(&text),

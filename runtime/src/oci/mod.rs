@@ -29,6 +29,7 @@ pub mod seal;
 pub mod seccomp;
 pub mod sysctl;
 pub mod tmpfs;
+pub mod user;
 
 pub mod delete;
 pub mod events;

@@ -123,6 +123,9 @@ fn bind(
     let target = resolve::find_or_make(ground.root, destination, kind)?;
     check_target(&target, destination, resolve::is_on(&tree, libc::PROC_SUPER_MAGIC)?)?;
     let doing = || format!("bind {} to {}", source.display(), destination.display());
+    if options.copy_up && kind == Target::Directory {
+        tmpfs::fill_empty(target.as_fd(), tree.as_fd())?;
+    }
     change(tree.as_fd(), options.attributes, false).doing(doing)?;
     change(tree.as_fd(), options.recursive, true).doing(doing)?;
     attach(tree.as_fd(), target.as_fd()).doing(doing)?;

@@ -3,8 +3,8 @@
 //! Invariant: after `become_user` nothing is left of what the runtime may do; after `descriptors`, nothing of what it has open.
 
 use super::capabilities::Wanted;
-use super::resolve;
 use super::seccomp::Filter;
+use super::{resolve, user};
 use crate::error::{Doing, Error, Result};
 use crate::sys::{descriptors, keyring, schedule};
 use oci_spec::runtime::{
@@ -272,6 +272,29 @@ impl Program {
         let errno = answer.err().unwrap_or(nix::errno::Errno::UnknownErrno);
         Error::Os { doing: format!("exec {:?}", self.path.to_string_lossy()), source: errno.into() }
     }
+}
+
+/// The process as somebody whom the container's own files know, see `user`. A user without capabilities of his own keeps none, as execve(2)
+/// would have it.
+pub fn with_user(process: &Process, wanted: &str, proc: BorrowedFd<'_>) -> Result<Process> {
+    let account = user::find(wanted, proc)?;
+    let mut changed = process.clone();
+    let mut user = process.user().clone();
+    user.set_uid(account.uid);
+    user.set_gid(account.gid);
+    let mut groups = user.additional_gids().clone().unwrap_or_default();
+    groups.extend(account.groups);
+    // Where groups can be neither dropped nor taken, the namespace has none to be in.
+    user.set_additional_gids(Some(groups).filter(|groups| !groups.is_empty() && can_drop_groups(proc)));
+    changed.set_user(user);
+    if account.uid != 0
+        && let Some(sets) = process.capabilities()
+    {
+        let mut sets = sets.clone();
+        sets.set_effective(None).set_permitted(None).set_inheritable(None).set_ambient(None);
+        changed.set_capabilities(Some(sets));
+    }
+    Ok(changed)
 }
 
 /// Whether the user namespace lets groups be dropped.

@@ -13,7 +13,7 @@ use libc::{F_SEAL_GROW, F_SEAL_SEAL, F_SEAL_SHRINK, F_SEAL_WRITE, MOUNT_ATTR_RDO
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::statvfs::{FsFlags, fstatvfs};
-use std::ffi::{CString, OsString};
+use std::ffi::{CString, OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
@@ -25,6 +25,11 @@ const SELF: &str = "/proc/self/exe";
 
 /// Goes on in a sealed program: returns if this one is, else becomes one.
 pub fn ensure() -> Result<()> {
+    ensure_with(&[])
+}
+
+/// The same with further variables for the sealed program, which does not know where it lay.
+pub fn ensure_with(variables: &[(&str, &OsStr)]) -> Result<()> {
     let own = File::open(SELF).doing(|| format!("open {SELF}"))?;
     if is_sealed(&own)? {
         return Ok(());
@@ -44,11 +49,14 @@ pub fn ensure() -> Result<()> {
         words.filter_map(|word| CString::new(word.into_vec()).ok()).collect()
     };
     let arguments = strings(&mut std::env::args_os());
-    let environment = strings(&mut std::env::vars_os().map(|(mut name, value)| {
+    let joined = |mut name: OsString, value: &OsStr| {
         name.push("=");
         name.push(value);
         name
-    }));
+    };
+    let own = std::env::vars_os().filter(|(name, _)| variables.iter().all(|(more, _)| name != more));
+    let more = variables.iter().map(|(name, value)| joined((*name).into(), value));
+    let environment = strings(&mut own.map(|(name, value)| joined(name, &value)).chain(more));
     Err(exec::execute(sealed.as_fd(), &arguments, &environment))
         .doing(|| "execute the sealed copy of this program".into())
 }

@@ -1,4 +1,4 @@
-//! Filling a tmpfs with what it is going to hide (`tmpcopyup`).
+//! Filling a tmpfs, or an empty directory that is bound, with what it is going to hide (`tmpcopyup`).
 //!
 //! Invariant: both sides are descriptors, names are single components, and no link is followed.
 
@@ -23,6 +23,24 @@ pub fn copy_tree(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Result<()> {
         openat(from, ".", READ | OFlags::DIRECTORY, Mode::empty()).doing(|| "open the directory to copy up".into())?;
     let to = openat(to, ".", READ | OFlags::DIRECTORY, Mode::empty()).doing(|| "open the tmpfs to copy into".into())?;
     copy_directory(&from, &to, &mut HashMap::new(), DEPTH_MAX)
+}
+
+/// The same where `to` is empty, with the owner and mode of the directory itself; a directory that has something stays as it is.
+pub fn fill_empty(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Result<()> {
+    let doing = || "look into the directory to copy into".to_owned();
+    let listed = openat(to, ".", READ | OFlags::DIRECTORY, Mode::empty()).doing(doing)?;
+    for entry in Dir::read_from(&listed).doing(doing)? {
+        let name = entry.doing(doing)?.file_name().to_owned();
+        if name.as_c_str() != c"." && name.as_c_str() != c".." {
+            return Ok(());
+        }
+    }
+    copy_tree(from, to)?;
+    let stat = statat(from, ".", AtFlags::empty()).doing(doing)?;
+    let doing = || "give the copy its owner".to_owned();
+    chownat(&listed, ".", Some(Uid::from_raw(stat.st_uid)), Some(Gid::from_raw(stat.st_gid)), AtFlags::empty())
+        .doing(doing)?;
+    chmodat(&listed, ".", Mode::from_raw_mode(stat.st_mode & 0o7777), AtFlags::empty()).doing(doing)
 }
 
 /// The first copy of each file that has several names: the directory it lies in, and its name there.

@@ -4,12 +4,11 @@
 //! output is JSON and nothing else.
 
 use super::Root;
-use super::bars::Bars;
-use super::table::{bytes, table};
 use clap::{Args, Subcommand, ValueEnum};
 use lamina_snapshotter::image::registry::{self, Transport};
 use lamina_snapshotter::image::{self, LoadOptions, Loaded, Platform, Reference, UnpackOptions, operations};
 use lamina_snapshotter::store::{ImageRecord, Store};
+use lamina_snapshotter::terminal::{Bars, bytes, table};
 use serde::Serialize;
 use std::fs::File;
 use std::io::Write as _;
@@ -150,7 +149,7 @@ impl Image {
     /// Does what it says.
     pub fn run(self) -> anyhow::Result<()> {
         let store = Store::open(&self.root.path()?)?;
-        let bars = Bars::new();
+        let bars = Bars::new(false);
         let call = Call { store, json: self.format == Format::Json, bars };
         match self.verb {
             Verb::Load { input, choice } => call.load(input.as_deref(), &choice),

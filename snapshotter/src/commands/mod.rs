@@ -2,13 +2,11 @@
 //!
 //! Owns the arguments. Must not know the store's insides.
 
-mod bars;
 mod config;
 mod doctor;
 mod image;
 mod notify;
 mod serve;
-mod table;
 
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use lamina_snapshotter::store::Store;

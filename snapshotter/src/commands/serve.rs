@@ -5,6 +5,7 @@
 use super::{Root, notify};
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
+use lamina_snapshotter::host::find_lamina_fs;
 use lamina_snapshotter::mount::Servers;
 use lamina_snapshotter::snapshotter::Snapshotter;
 use lamina_snapshotter::store::{Hold, Store};
@@ -110,15 +111,6 @@ pub fn default_socket() -> anyhow::Result<PathBuf> {
     let runtime =
         std::env::var_os("XDG_RUNTIME_DIR").context("XDG_RUNTIME_DIR is not set: name a socket with --socket")?;
     Ok(PathBuf::from(runtime).join("lamina/snapshotter.sock"))
-}
-
-/// Beside this program, else in PATH.
-pub fn find_lamina_fs() -> anyhow::Result<PathBuf> {
-    let own = std::env::current_exe().ok().and_then(|own| own.parent().map(Path::to_owned));
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let mut places = own.into_iter().chain(std::env::split_paths(&path)).map(|place| place.join("lamina-fs"));
-    let found = places.find(|program| program.is_file());
-    found.context("lamina-fs is neither beside this program nor in PATH: install it, or name it with --lamina-fs")
 }
 
 fn start_log(format: LogFormat) {

@@ -3,7 +3,7 @@
 //! Invariant: each names the object, the cause and the way out; after it the store is as before.
 
 use crate::error::{Error, ErrorKind};
-use lamina_fs::layer::{ApplyError, ArchiveError};
+use lamina_fs::layer::{ApplyError, ArchiveError, DiffError};
 use std::io;
 
 /// Why an operation on an image was refused or failed.
@@ -51,11 +51,15 @@ pub enum ImageError {
         "layer {layer} unpacks to {found} and the image says {expected}: fetch it again, or distrust where it comes from"
     )]
     WrongDiffId { layer: String, expected: String, found: String },
+    #[error("{text:?} is no change of a configuration: {cause}")]
+    BadEdit { text: String, cause: String },
+    #[error("the changes in {what} cannot be read: {cause}")]
+    Changeset { what: String, cause: DiffError },
     #[error("layer {layer}: {cause}")]
     Layer { layer: String, cause: ApplyError },
     #[error("a thread of the unpacking failed")]
     Thread,
-    #[error("no image is called {text}, nor does the id of one begin so: `image list` shows what there is")]
+    #[error("no image is called {text}, nor does the id of one begin so; list the images to see what there is")]
     NoImage { text: String },
     #[error("several images have an id that begins with {text}: write more of it")]
     Ambiguous { text: String },

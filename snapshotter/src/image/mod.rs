@@ -10,13 +10,17 @@ pub mod progress;
 pub mod reference;
 pub mod registry;
 
+mod commit;
 mod docker;
+mod edit;
 mod import;
 mod layout;
 mod save;
 mod unpack;
 
+pub use commit::{CommitOptions, Committed, commit};
 pub use document::{Image, Layer};
+pub use edit::Edit;
 pub use error::ImageError;
 pub use import::import;
 pub use layout::{LoadOptions, Loaded, load, load_archive};

@@ -7,7 +7,7 @@
 use super::document::{Image, Layer};
 use super::error::ImageError;
 use super::progress::{Progress, Report, Stage};
-use crate::digest::Digest;
+use crate::digest::{DiffId, Digest};
 use crate::error::Error;
 use crate::snapshot::Usage;
 use crate::store::{Begin, LayerStaging, Lease, Store};
@@ -182,25 +182,45 @@ impl Work<'_> {
         root: &File,
         applied: &Applied,
     ) -> Result<(), ImageError> {
-        let lowers = staging.lowers()?;
-        if !applied.implicit.is_empty() {
-            let parents = lowers.iter().map(|path| open(path)).collect::<Result<Vec<_>, _>>()?;
-            let parents: Vec<_> = parents.iter().map(AsFd::as_fd).collect();
-            inherit(root.as_fd(), &applied.implicit, &parents, self.options.apply.owners)
-                .map_err(|cause| ImageError::Layer { layer: layer.blob.to_string(), cause })?;
-        }
-        if at + 1 == self.image.layers.len() {
-            let layers = std::iter::once(staging.path()).chain(lowers).collect();
-            let config = index_config(layers, self.options.apply.owners);
-            // Without an index a mount is slower and shows the same.
-            if let Err(error) = build_index(&config, &staging.index_path(), |_| ()) {
-                tracing::warn!(chain = %layer.chain_id, %error, "the image has no index");
-            }
-        }
-        let usage = Usage { size: applied.usage.bytes, inodes: applied.usage.inodes };
-        staging.commit(layer.diff_id, usage)?;
-        Ok(())
+        let top = if at + 1 == self.image.layers.len() { Top::Yes } else { Top::No };
+        finish(staging, root, applied, &layer.diff_id, self.options.apply.owners, top)
     }
+}
+
+/// Whether a layer is the top of an image: then it gets the index of the whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Top {
+    Yes,
+    No,
+}
+
+/// Publishes a layer whose changeset is written and whose parents are committed.
+pub(super) fn finish(
+    staging: LayerStaging,
+    root: &File,
+    applied: &Applied,
+    diff_id: &DiffId,
+    owners: OverrideStat,
+    top: Top,
+) -> Result<(), ImageError> {
+    let lowers = staging.lowers()?;
+    if !applied.implicit.is_empty() {
+        let parents = lowers.iter().map(|path| open(path)).collect::<Result<Vec<_>, _>>()?;
+        let parents: Vec<_> = parents.iter().map(AsFd::as_fd).collect();
+        inherit(root.as_fd(), &applied.implicit, &parents, owners)
+            .map_err(|cause| ImageError::Layer { layer: diff_id.to_string(), cause })?;
+    }
+    if top == Top::Yes {
+        let layers = std::iter::once(staging.path()).chain(lowers).collect();
+        let config = index_config(layers, owners);
+        // Without an index a mount is slower and shows the same.
+        if let Err(error) = build_index(&config, &staging.index_path(), |_| ()) {
+            tracing::warn!(diff = %diff_id, %error, "the image has no index");
+        }
+    }
+    let usage = Usage { size: applied.usage.bytes, inodes: applied.usage.inodes };
+    staging.commit(*diff_id, usage)?;
+    Ok(())
 }
 
 /// The layers as a mount of the image has them.
@@ -220,7 +240,7 @@ fn index_config(lowers: Vec<std::path::PathBuf>, owners: OverrideStat) -> Config
     }
 }
 
-fn open(path: &std::path::Path) -> Result<File, ImageError> {
+pub(super) fn open(path: &std::path::Path) -> Result<File, ImageError> {
     File::open(path).map_err(ImageError::read(path.display().to_string()))
 }
 

@@ -5,7 +5,7 @@
 
 mod process;
 mod server;
-mod table;
+pub mod table;
 
 pub use server::Servers;
 

@@ -11,6 +11,9 @@ use std::path::{Path, PathBuf};
 const TABLE: &str = "/proc/thread-self/mountinfo";
 
 /// The filesystem type of the topmost mount at `path`, if it is a mountpoint.
+///
+/// # Errors
+/// [`Error::Io`] without /proc.
 pub fn type_at(path: &Path) -> Result<Option<String>> {
     let mut found = mounts()?.into_iter().filter(|(mountpoint, _)| mountpoint == path);
     // Later mounts cover earlier ones.

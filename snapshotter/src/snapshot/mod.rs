@@ -22,9 +22,24 @@ pub type Labels = BTreeMap<String, String>;
 pub struct Space(String);
 
 impl Space {
-    /// Those of Lamina's own front end; layers of images are committed here under their chain id.
+    /// Lamina's own; layers of images are committed here under their chain id.
     pub fn lamina() -> Space {
         Space("lamina".to_owned())
+    }
+
+    /// Those of the front end's containers, under the container's id; they stand on layers of [`Space::lamina`].
+    pub fn containers() -> Space {
+        Space("containers".to_owned())
+    }
+
+    /// Those that keep the layers of images which the front end has mounted, under the mountpoint; they stand on layers of [`Space::lamina`].
+    pub fn views() -> Space {
+        Space("views".to_owned())
+    }
+
+    /// Whether its snapshots may have parents of `other`.
+    pub fn may_stand_on(&self, other: &Space) -> bool {
+        self == other || [Space::containers(), Space::views()].contains(self) && *other == Space::lamina()
     }
 
     /// Those that containerd asked for under this plugin name. containerd removes from it whatever it does not know.

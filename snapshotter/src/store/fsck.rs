@@ -101,7 +101,7 @@ fn check_parents(snapshots: &[Snapshot], damage: &mut Vec<String>) {
             (None, _) => say(format!("its parent {:?} has no number", snapshot.parent_key)),
             (Some(number), None) => say(format!("its parent, number {number}, is missing")),
             (Some(_), Some(parent)) => {
-                if parent.space != snapshot.space || parent.key != snapshot.parent_key {
+                if !snapshot.space.may_stand_on(&parent.space) || parent.key != snapshot.parent_key {
                     say(format!("its parent is {:?} and should be {:?}", parent.key, snapshot.parent_key));
                 }
                 if let Err(error) = lifecycle::may_be_parent(parent) {

@@ -46,6 +46,18 @@ impl Store {
         begun
     }
 
+    /// Begins a layer whose content, and so whose name, is known only at its end.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn begin_unnamed_layer(&self) -> Result<UnnamedLayer> {
+        let id = self.new_id();
+        // Whatever fails, the directory goes with it.
+        let layer = UnnamedLayer { store: self.clone(), id, named: false };
+        self.dirs().make_content(id, false)?;
+        Ok(layer)
+    }
+
     fn adopt_or_stage(&self, chain: ChainId, parent: Option<ChainId>) -> Result<Begin> {
         if let Some(layer) = self.adopt_chain(&Space::lamina(), &chain.to_string(), parent, &chain, Labels::new())? {
             return Ok(Begin::Present(layer));
@@ -149,6 +161,49 @@ fn alias(found: Snapshot, id: u64, space: &Space, name: &str, below: Option<Snap
         created: now,
         updated: now,
         ..found
+    }
+}
+
+/// A layer that has no name yet. Dropped without [`UnnamedLayer::name`] it leaves nothing.
+#[derive(Debug)]
+pub struct UnnamedLayer {
+    store: Store,
+    id: u64,
+    named: bool,
+}
+
+impl UnnamedLayer {
+    /// The empty directory to write into. It does not move.
+    pub fn path(&self) -> PathBuf {
+        self.store.dirs().layer(self.id)
+    }
+
+    /// Names it, when all of it is written. Waits while another thread unpacks that chain; if it is present then, what was written goes.
+    ///
+    /// # Errors
+    /// [`Error::Metadata`].
+    pub fn name(mut self, chain: ChainId, parent: Option<&ChainId>) -> Result<Begin> {
+        let store = self.store.clone();
+        store.shared.layers_under_way.take(chain);
+        let answer = match store.layer(&chain) {
+            Ok(None) => {
+                self.named = true;
+                let parent = parent.copied();
+                return Ok(Begin::Staging(LayerStaging { store, id: self.id, chain, parent, published: false }));
+            }
+            Ok(Some(layer)) => Ok(Begin::Present(layer)),
+            Err(error) => Err(error),
+        };
+        store.shared.layers_under_way.free(&chain);
+        answer
+    }
+}
+
+impl Drop for UnnamedLayer {
+    fn drop(&mut self) {
+        if !self.named {
+            self.store.discard(self.id);
+        }
     }
 }
 

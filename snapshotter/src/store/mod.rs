@@ -24,7 +24,7 @@ pub use blobs::{BeginBlob, Blob, BlobStaging};
 pub use dirs::Dirs;
 pub(crate) use dirs::names;
 pub use images::ImageRecord;
-pub use layers::{Begin, LayerStaging};
+pub use layers::{Begin, LayerStaging, UnnamedLayer};
 pub use leases::Lease;
 pub use lock::Hold;
 pub use prune::Pruned;

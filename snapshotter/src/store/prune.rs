@@ -3,13 +3,13 @@
 //! Owns the order: mark from the images, then sweep. Must not touch snapshots that containerd or a container made. Invariant:
 //! what an image, a child snapshot or a lease refers to at any moment of a prune outlives it.
 
-use super::leases::PruneUnderWay;
+use super::leases::{LeaseTable, PruneUnderWay};
 use super::{Store, snapshots};
 use crate::digest::{ChainId, Digest};
 use crate::error::{Error, Result};
 use crate::snapshot::gc::{self, DOCUMENT_BYTES_MAX};
 use crate::snapshot::{Kind, Snapshot, Space};
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 
 /// What a prune deleted.
@@ -21,12 +21,25 @@ pub struct Pruned {
     pub blobs: u64,
     /// Bytes that both took.
     pub bytes: u64,
+    /// Those of the blobs.
+    pub blob_bytes: u64,
 }
 
 #[derive(Debug, Default)]
 struct Live {
     blobs: HashSet<Digest>,
     chains: HashSet<ChainId>,
+}
+
+impl Live {
+    /// Whether a snapshot is a layer that no image and no lease refers to; it may still have children.
+    fn is_dead(&self, layer: &Snapshot, pinned: &LeaseTable) -> bool {
+        layer.kind == Kind::Committed
+            && layer.space == Space::lamina()
+            && layer.chain_id.is_some_and(|chain| {
+                layer.key == chain.to_string() && !self.chains.contains(&chain) && !pinned.is_chain_pinned(&chain)
+            })
+    }
 }
 
 impl Store {
@@ -40,6 +53,42 @@ impl Store {
         let mut pruned = Pruned::default();
         self.sweep_layers(&live, &mut pruned)?;
         self.sweep_blobs(&live, &mut pruned)?;
+        Ok(pruned)
+    }
+
+    /// What [`Store::prune`] would delete now.
+    ///
+    /// # Errors
+    /// As [`Store::prune`].
+    pub fn prunable(&self) -> Result<Pruned> {
+        let live = self.mark()?;
+        let mut pruned = Pruned::default();
+        let pinned = self.pinned();
+        let snapshots = self.list_all()?;
+        let mut waiting: Vec<&Snapshot> = snapshots.iter().filter(|layer| live.is_dead(layer, &pinned)).collect();
+        let mut left: HashMap<u64, &Snapshot> = snapshots.iter().map(|snapshot| (snapshot.id, snapshot)).collect();
+        loop {
+            let parents: HashSet<u64> = left.values().filter_map(|snapshot| snapshot.parent).collect();
+            let (going, kept): (Vec<_>, Vec<_>) = waiting.into_iter().partition(|layer| !parents.contains(&layer.id));
+            for layer in &going {
+                left.remove(&layer.id);
+                pruned.layers += 1;
+                if !left.values().any(|other| other.content == layer.content) {
+                    pruned.bytes += layer.usage.unwrap_or_default().size;
+                }
+            }
+            if going.is_empty() || kept.is_empty() {
+                break;
+            }
+            waiting = kept;
+        }
+        for blob in self.blobs()? {
+            if !live.blobs.contains(&blob.digest) && !pinned.is_blob_pinned(&blob.digest) {
+                pruned.blobs += 1;
+                pruned.bytes += blob.size;
+                pruned.blob_bytes += blob.size;
+            }
+        }
         Ok(pruned)
     }
 
@@ -85,14 +134,7 @@ impl Store {
         let mut contents = Vec::new();
         {
             let pinned = self.pinned();
-            let dead = |layer: &Snapshot| {
-                layer.kind == Kind::Committed
-                    && layer.chain_id.is_some_and(|chain| {
-                        layer.key == chain.to_string()
-                            && !live.chains.contains(&chain)
-                            && !pinned.is_chain_pinned(&chain)
-                    })
-            };
+            let dead = |layer: &Snapshot| live.is_dead(layer, &pinned);
             let mut waiting: Vec<Snapshot> = self.list(&Space::lamina())?.into_iter().filter(dead).collect();
             if waiting.is_empty() {
                 return Ok(());
@@ -133,6 +175,7 @@ impl Store {
             fs::remove_file(&blob.path).map_err(Error::io("delete", &blob.path))?;
             pruned.blobs += 1;
             pruned.bytes += blob.size;
+            pruned.blob_bytes += blob.size;
         }
         Ok(())
     }

@@ -18,7 +18,17 @@ impl Store {
     /// # Errors
     /// [`Error::SnapshotExists`], [`Error::NoParent`], [`Error::ParentNotCommitted`], [`Error::EmptyKey`].
     pub fn prepare(&self, space: &Space, key: &str, parent: &str, labels: Labels) -> Result<Snapshot> {
-        self.create(space, key, parent, labels, Kind::Active)
+        self.create(space, key, (space, parent), labels, Kind::Active)
+    }
+
+    /// Makes the snapshot of a container, to write to, on the layer that is the top of an image's chain; on none for an image without
+    /// layers. The layer stays as long as the snapshot does, whatever becomes of the image.
+    ///
+    /// # Errors
+    /// [`Error::SnapshotExists`], [`Error::EmptyKey`]; [`Error::NoParent`] if the chain is not unpacked.
+    pub fn prepare_container(&self, key: &str, chain: Option<&ChainId>, labels: Labels) -> Result<Snapshot> {
+        let parent = chain.map(ChainId::to_string).unwrap_or_default();
+        self.create(&Space::containers(), key, (&Space::lamina(), &parent), labels, Kind::Active)
     }
 
     /// Makes a snapshot to look at.
@@ -26,10 +36,25 @@ impl Store {
     /// # Errors
     /// As [`Store::prepare`].
     pub fn view(&self, space: &Space, key: &str, parent: &str, labels: Labels) -> Result<Snapshot> {
-        self.create(space, key, parent, labels, Kind::View)
+        self.create(space, key, (space, parent), labels, Kind::View)
     }
 
-    fn create(&self, space: &Space, key: &str, parent: &str, labels: Labels, kind: Kind) -> Result<Snapshot> {
+    /// Makes a snapshot that only keeps the layer on top of an image's chain, with all below it.
+    ///
+    /// # Errors
+    /// As [`Store::prepare_container`].
+    pub fn view_layer(&self, space: &Space, key: &str, chain: &ChainId) -> Result<Snapshot> {
+        self.create(space, key, (&Space::lamina(), &chain.to_string()), Labels::new(), Kind::View)
+    }
+
+    fn create(
+        &self,
+        space: &Space,
+        key: &str,
+        (parent_space, parent): (&Space, &str),
+        labels: Labels,
+        kind: Kind,
+    ) -> Result<Snapshot> {
         // A refusal must not cost directories; the transaction asks once more.
         let check = |existing: Option<Snapshot>, below: Option<Snapshot>| {
             lifecycle::may_create(key, existing.as_ref())?;
@@ -39,11 +64,11 @@ impl Store {
                 Some(below) => lifecycle::may_be_parent(&below).map(|()| Some(below)),
             }
         };
-        self.metadata().read(|view| check(view.find(space, key)?, view.find(space, parent)?))?;
+        self.metadata().read(|view| check(view.find(space, key)?, view.find(parent_space, parent)?))?;
         let id = self.new_id();
         let made = self.dirs().make_content(id, kind == Kind::Active).and_then(|()| {
             self.metadata().write(|change| {
-                let below = check(change.find(space, key)?, change.find(space, parent)?)?;
+                let below = check(change.find(space, key)?, change.find(parent_space, parent)?)?;
                 let now = SystemTime::now();
                 let snapshot = Snapshot {
                     id,

@@ -265,16 +265,48 @@ fn prune_takes_exactly_what_nothing_refers_to() {
     assert_eq!(store.prune().unwrap(), Pruned::default());
     store.remove_image("second").unwrap();
     store.prepare(&Space::lamina(), "container", &second[1].to_string(), Labels::new()).unwrap();
+    let expected = store.prunable().unwrap();
     let pruned = store.prune().unwrap();
+    assert_eq!(pruned, expected, "what was announced");
     // The layer "three", and of blobs the manifest, the configuration, "two" and "three".
     assert_eq!((pruned.layers, pruned.blobs), (1, 4));
     let there = |chain: &ChainId| store.layer(chain).unwrap().is_some();
     assert!(first.iter().chain(&second[..2]).all(there) && !there(&second[2]));
     store.remove(&Space::lamina(), "container").unwrap();
     store.remove_image("first").unwrap();
-    assert_eq!(store.prune().unwrap().layers, 3);
+    let expected = store.prunable().unwrap();
+    assert_eq!((store.prune().unwrap(), expected.layers), (expected, 3));
     assert!(store.blobs().unwrap().is_empty());
     assert_eq!(fixture.directories(), 0);
+}
+
+#[test]
+fn a_container_keeps_the_layers_that_it_stands_on() {
+    let mut fixture = Fixture::new();
+    let chains = fixture.put_image("image", &["base", "top"]);
+    let store = fixture.store();
+    let made = store.prepare_container("id", chains.last(), Labels::new()).unwrap();
+    assert_eq!(kind_of(store.prepare_container("id", None, Labels::new())), Some(ErrorKind::AlreadyExists));
+    let missing = ChainId::of(None, &DiffId::from(Digest::of(b"elsewhere")));
+    assert_eq!(kind_of(store.prepare_container("other", Some(&missing), Labels::new())), Some(ErrorKind::NotFound));
+    store.remove_image("image").unwrap();
+    assert_eq!((store.prunable().unwrap().layers, store.prune().unwrap().layers), (0, 0));
+    fixture.reopen();
+    let store = fixture.store();
+    assert_eq!(store.stat(&Space::containers(), "id").unwrap(), made);
+    assert!(store.lowers(&made).unwrap().iter().all(|layer| layer.is_dir()));
+    assert_eq!((store.lowers(&made).unwrap().len(), store.fsck().unwrap()), (2, Vec::new()));
+    assert!(store.list(&Space::lamina()).unwrap().iter().all(|layer| layer.kind == Kind::Committed));
+    store.remove(&Space::containers(), "id").unwrap();
+    assert_eq!(store.prune().unwrap().layers, 2);
+    assert_eq!(fixture.directories(), 0);
+}
+
+#[test]
+fn a_container_of_an_empty_image_stands_on_nothing() {
+    let fixture = Fixture::new();
+    let made = fixture.store().prepare_container("id", None, Labels::new()).unwrap();
+    assert_eq!((made.parent, fixture.store().fsck().unwrap()), (None, Vec::new()));
 }
 
 #[test]
@@ -418,4 +450,22 @@ fn records_read_back_as_they_were_written() {
     };
     let bytes = metadata::encode(&snapshot).unwrap();
     assert_eq!(metadata::decode::<Snapshot>(&bytes).unwrap(), snapshot);
+}
+
+#[test]
+fn a_layer_that_gets_its_name_last_is_one_like_any_other() {
+    let fixture = Fixture::new();
+    let store = fixture.store();
+    let (a, b) = (DiffId::from(Digest::of(b"a")), DiffId::from(Digest::of(b"b")));
+    let (below, above) = (ChainId::of(None, &a), ChainId::of(Some(&ChainId::of(None, &a)), &b));
+    drop(store.begin_unnamed_layer().unwrap());
+    assert_eq!(fixture.directories(), 0, "dropped without a name");
+    let name = |chain, parent: Option<&ChainId>| store.begin_unnamed_layer().unwrap().name(chain, parent).unwrap();
+    for (chain, parent, diff) in [(below, None, a), (above, Some(&below), b)] {
+        let Begin::Staging(staging) = name(chain, parent) else { panic!("it is not there yet") };
+        staging.commit(diff, Usage::default()).unwrap();
+        let Begin::Present(layer) = name(chain, parent) else { panic!("it is there") };
+        assert_eq!(layer.chain_id, Some(chain));
+    }
+    assert_eq!((fixture.directories(), store.fsck().unwrap()), (2, Vec::new()));
 }

@@ -12,7 +12,7 @@ pub use error::DiffError;
 
 use super::archive::{ArchiveWriter, Attributes, Entry as Member, Kind};
 use super::lower::{DirMarks, Entry, Layer, LayerId};
-use super::override_stat::{is_override_xattr, show_security};
+use super::override_stat::{OverrideStat, is_override_xattr, show_security};
 use super::whiteout::{LayerName, OPAQUE_FILE, dot_name, is_private_xattr};
 use super::work::list;
 use crate::error::Result;
@@ -44,14 +44,16 @@ pub struct Diffed {
 
 /// Writes the changeset of the directory `upper`, which nobody changes meanwhile, to `out`.
 ///
-/// Whiteouts and opaque marks of every format become `.wh.` names; owners that are kept in an attribute become owners again;
-/// sockets, the bookkeeping of unions and the labels of this host are left out.
+/// Whiteouts and opaque marks of every format become `.wh.` names; owners that are kept in an attribute become owners again, where `owners`
+/// or the directory itself says that there are such; sockets, the bookkeeping of unions and the labels of this host are left out.
 ///
 /// # Errors
 /// A sentence that names the file.
-pub fn diff(upper: BorrowedFd<'_>, out: impl Write) -> Result<Diffed, DiffError> {
+pub fn diff(upper: BorrowedFd<'_>, owners: OverrideStat, out: impl Write) -> Result<Diffed, DiffError> {
     let fail = |error| DiffError::Read { path: "/".into(), error };
-    let layer = open::reopen_dir(upper).and_then(|root| Layer::new(LayerId::UPPER, root, false)).map_err(fail)?;
+    let layer = open::reopen_dir(upper)
+        .and_then(|root| Layer::new(LayerId::UPPER, root, owners != OverrideStat::Off))
+        .map_err(fail)?;
     let own = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
     let mut differ = Differ {
         layer: &layer,
@@ -187,12 +189,14 @@ impl<W: Write> Differ<'_, W> {
 
     fn attributes(&self, file: BorrowedFd<'_>, stat: &Stat) -> Result<Attributes, DiffError> {
         let mut xattrs = Vec::new();
+        let mut is_overridden = false;
         let names = xattr::names(file).map_err(|error| self.read(error))?;
         for name in names.split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
             if ELSEWHERE.iter().any(|mark| name.ends_with(mark)) && is_private_xattr(OsStr::from_bytes(name)) {
                 return Err(DiffError::Elsewhere { path: self.shown() });
             }
             let name = OsStr::from_bytes(name);
+            is_overridden = is_overridden || is_override_xattr(name);
             if is_private_xattr(name) || is_override_xattr(name) || name == HOST_LABEL {
                 continue;
             }
@@ -203,8 +207,8 @@ impl<W: Write> Differ<'_, W> {
         }
         xattrs.sort_unstable();
         let Stat { mut uid, mut gid, mode, mtime, .. } = *stat;
-        // A symbolic link takes no override: it belongs to the user who made it, and stands for root.
-        if self.layer.is_overridden() && stat.format() == libc::S_IFLNK && (uid, gid) == self.own {
+        // What has no override, as a symbolic link and a root that nobody changed, belongs to the user who made it, and stands for root.
+        if self.layer.is_overridden() && !is_overridden && (uid, gid) == self.own {
             (uid, gid) = (0, 0);
         }
         Ok(Attributes { mode: mode & 0o7777, uid, gid, mtime, atime: None, xattrs })

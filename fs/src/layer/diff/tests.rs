@@ -9,7 +9,7 @@ use std::path::Path;
 fn archive(dir: &Path) -> Vec<u8> {
     let root = open::open_root(dir).expect("open");
     let mut bytes = Vec::new();
-    diff(root.as_fd(), &mut bytes).expect("it is written");
+    diff(root.as_fd(), OverrideStat::Off, &mut bytes).expect("it is written");
     bytes
 }
 
@@ -84,7 +84,7 @@ fn content_that_is_elsewhere_is_refused() {
     let dir = std::fs::File::open(upper.path().join("moved")).expect("open");
     xattr::set(dir.as_fd(), OsStr::new("user.overlay.redirect"), b"/was", 0).expect("setxattr");
     let root = open::open_root(upper.path()).expect("open");
-    let error = diff(root.as_fd(), std::io::sink()).expect_err("it is refused").to_string();
+    let error = diff(root.as_fd(), OverrideStat::Off, std::io::sink()).expect_err("it is refused").to_string();
     assert!(error.contains("/moved") && error.contains("redirect_dir"), "{error}");
 }
 
@@ -104,4 +104,25 @@ fn overridden_owners_become_owners() {
     let bytes = writer.finish().expect("finish");
     let upper = applied(&bytes, OverrideStat::User);
     assert!(archive(upper.path()) == bytes);
+}
+
+/// Found when a container of a user without privilege was to be committed: its upper directory is one that nobody has changed, so the root
+/// has no override and the files have.
+#[test]
+fn owners_are_read_from_attributes_where_the_caller_says_so() {
+    let home = tempfile::tempdir().expect("temporary directory");
+    let file = home.path().join("file");
+    std::fs::write(&file, "x").expect("write");
+    let flags = rustix::fs::XattrFlags::empty();
+    rustix::fs::setxattr(&file, "user.containers.override_stat", b"7:8:0640:file", flags).expect("setxattr");
+    std::fs::set_permissions(home.path(), std::fs::Permissions::from_mode(0o751)).expect("chmod");
+    let root = open::open_root(home.path()).expect("open");
+    let mut bytes = Vec::new();
+    diff(root.as_fd(), OverrideStat::User, &mut bytes).expect("it is written");
+    let mut archive = crate::layer::archive::Archive::new(bytes.as_slice());
+    let mut owners = Vec::new();
+    while let Some(entry) = archive.next_entry().expect("read") {
+        owners.push((entry.path, entry.attributes.uid, entry.attributes.gid, entry.attributes.mode));
+    }
+    assert_eq!(owners, [(b"./".to_vec(), 0, 0, 0o751), (b"file".to_vec(), 7, 8, 0o640)]);
 }

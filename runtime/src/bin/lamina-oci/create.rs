@@ -48,6 +48,9 @@ impl Common {
             keyring: !self.no_new_keyring,
             preserved: self.preserve_fds,
             systemd_cgroup,
+            rootfs_tree: None,
+            streams: None,
+            user: None,
         }
     }
 }

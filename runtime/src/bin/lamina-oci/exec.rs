@@ -89,6 +89,8 @@ impl Exec {
             preserved: self.preserve_fds,
             ignore_paused: self.ignore_paused,
             cgroup: self.cgroup,
+            streams: None,
+            user: None,
         };
         exec::exec(root, &options).map(|code| code as u8)
     }

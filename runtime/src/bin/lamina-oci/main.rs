@@ -98,7 +98,7 @@ fn main() -> ExitCode {
         LogFormat::Text => log::Format::Text,
         LogFormat::Json => log::Format::Json,
     };
-    if let Err(error) = log::open(arguments.log.as_deref(), format, arguments.debug) {
+    if let Err(error) = log::open("lamina-oci", arguments.log.as_deref(), format, arguments.debug) {
         log::error(&format!("open the log file: {error}"));
         return ExitCode::from(FAILURE);
     }

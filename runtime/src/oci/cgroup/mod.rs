@@ -296,6 +296,15 @@ impl Membership {
         Ok(text.lines().any(|line| line == "frozen 1"))
     }
 
+    /// Whether the kernel has killed somebody inside for want of memory.
+    pub fn killed_for_memory(&self) -> bool {
+        let Some(directory) = self.directory("memory") else { return false };
+        let file = if directory.unified { "memory.events" } else { "memory.oom_control" };
+        let text = fs::read_to_string(directory.path.join(file)).unwrap_or_default();
+        let count = text.lines().find_map(|line| line.strip_prefix("oom_kill "));
+        count.and_then(|count| count.trim().parse::<u64>().ok()).is_some_and(|count| count > 0)
+    }
+
     /// Removes the directories with all below them. Whoever is still inside is killed.
     pub fn remove(&self) -> Result<()> {
         for directory in &self.0 {

@@ -1,8 +1,8 @@
 //! Progress bars: one a blob, on standard error, and none where nobody watches.
 
+use crate::digest::Digest;
+use crate::image::{Report, Stage};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
-use lamina_snapshotter::digest::Digest;
-use lamina_snapshotter::image::{Report, Stage};
 use std::collections::HashMap;
 use std::io::IsTerminal as _;
 use std::sync::{Mutex, PoisonError};
@@ -11,15 +11,16 @@ use std::sync::{Mutex, PoisonError};
 const SHOWN_DIGITS: usize = 12;
 
 /// The bars of one command.
+#[derive(Debug)]
 pub struct Bars {
     all: Option<MultiProgress>,
     bars: Mutex<HashMap<(Digest, Stage), ProgressBar>>,
 }
 
 impl Bars {
-    /// Bars where standard error is a terminal.
-    pub fn new() -> Bars {
-        let all = std::io::stderr().is_terminal().then(MultiProgress::new);
+    /// Bars where standard error is a terminal, unless the user wants none.
+    pub fn new(quiet: bool) -> Bars {
+        let all = (!quiet && std::io::stderr().is_terminal()).then(MultiProgress::new);
         Bars { all, bars: Mutex::new(HashMap::new()) }
     }
 

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use support::machine;
+use crate::machine;
 
 const SCRIPT: &str = include_str!("debian.sh");
 
@@ -29,7 +29,7 @@ pub fn layout() -> &'static Path {
             if making.exists() {
                 std::fs::remove_dir_all(&making).expect("remove what was left half-made");
             }
-            let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("images/debian.sh");
+            let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("support/debian.sh");
             machine::run("bash", &[script.as_path(), &making]);
             std::fs::rename(&making, &home).expect("rename");
         }

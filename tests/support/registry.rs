@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use support::machine;
+use crate::machine;
 use tempfile::TempDir;
 
 /// A user called `user` with the password `right`, for htpasswd authentication.
@@ -18,10 +18,12 @@ const HTPASSWD: &str = "user:$2b$05$abcdefghijklmnopqrstuu8xaCxxL82bnl.UY74PMksD
 pub struct Server {
     child: Child,
     home: TempDir,
+    /// Where it listens, on 127.0.0.1.
     pub port: u16,
 }
 
 impl Server {
+    /// What it needs and this machine lacks.
     pub fn missing() -> Option<String> {
         machine::program("docker-registry")
     }
@@ -82,6 +84,7 @@ impl Drop for Server {
 
 /// A line to a registry that is cut once so many bytes have come back, and counts them.
 pub struct Line {
+    /// Where it listens, on 127.0.0.1.
     pub port: u16,
     counts: Arc<Counts>,
 }
