@@ -16,7 +16,7 @@ pub fn missing() -> Option<String> {
 }
 
 /// A minimal Debian as a tar, from the cache if one is there; none if no packages can be fetched here.
-fn debian() -> Option<PathBuf> {
+pub fn debian() -> Option<PathBuf> {
     let cache = Path::new(env!("CARGO_TARGET_TMPDIR"));
     let base = cache.join("debian-base.tar");
     if base.exists() {
