@@ -1,62 +1,17 @@
 //! A terminal under a terminal: a person at a shell, as far as a test can be one.
 
 use crate::bundle::Bundle;
-use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, openpt, unlockpt};
-use rustix::termios::{Winsize, tcgetattr, tcsetwinsize};
+use rustix::termios::tcgetattr;
 use serde_json::json;
 use std::io::{IoSliceMut, Read};
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
-use std::process::{Child, Command};
+use support::person::{Person, resize};
 use support::{machine, needs};
 
 fn missing() -> Option<String> {
     machine::root().or_else(|| machine::program("busybox")).or_else(|| machine::program("setsid"))
-}
-
-/// A terminal with a runtime at it.
-struct Person {
-    master: OwnedFd,
-    terminal: OwnedFd,
-    child: Child,
-    seen: String,
-}
-
-impl Person {
-    fn sit_down(command: &Command) -> Self {
-        let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).expect("a terminal");
-        unlockpt(&master).expect("unlocked");
-        let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
-        let terminal = ioctl_tiocgptpeer(&master, flags).expect("the other end");
-        resize(&master, 24, 80);
-        let stream = || terminal.try_clone().expect("a copy");
-        let mut seated = Command::new("setsid");
-        seated.args(["--ctty", "--wait"]).arg(command.get_program()).args(command.get_args());
-        let child = seated.stdin(stream()).stdout(stream()).stderr(stream()).spawn().expect("setsid");
-        Person { master, terminal, child, seen: String::new() }
-    }
-
-    fn types(&self, keys: &str) {
-        rustix::io::write(&self.master, keys.as_bytes()).expect("keys");
-    }
-
-    /// Reads until the text is on the screen, and forgets what was before it.
-    fn sees(&mut self, text: &str) {
-        let mut buffer = [0_u8; 4096];
-        while !self.seen.contains(text) {
-            let length = rustix::io::read(&self.master, &mut buffer)
-                .unwrap_or_else(|errno| panic!("{errno} after {:?}", self.seen));
-            self.seen.push_str(&String::from_utf8_lossy(&buffer[..length]));
-        }
-        let end = self.seen.find(text).map_or(0, |at| at + text.len());
-        self.seen.drain(..end);
-    }
-}
-
-fn resize(master: &OwnedFd, rows: u16, columns: u16) {
-    let size = Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
-    tcsetwinsize(master, size).expect("a size");
 }
 
 #[test]

@@ -8,11 +8,12 @@ use rustix::fs::{FlockOperation, flock};
 
 use crate::machine;
 
-/// The essential packages, without what only a person reads, and without the half of it that no test runs: perl beyond its base, character sets.
-const WORDS: [&str; 8] = [
+/// The essential packages and apt, without what only a person reads, and without the half of it that no test runs: perl beyond its base, character sets.
+const WORDS: [&str; 9] = [
     "--quiet",
     "--mode=root",
     "--variant=essential",
+    "--include=apt",
     "--skip=chroot/mount/sys,output/dev,output/mknod",
     "--dpkgopt=path-exclude=/usr/share/doc/*",
     "--dpkgopt=path-exclude=/usr/share/man/*",

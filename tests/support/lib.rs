@@ -22,6 +22,9 @@ pub mod registry;
 /// The kernel's overlayfs, the reference.
 pub mod overlay;
 
+/// A person at a terminal.
+pub mod person;
+
 /// What this machine has, and what it lacks.
 pub mod machine;
 

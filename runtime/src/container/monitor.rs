@@ -238,8 +238,8 @@ impl<'a> Monitor<'a> {
         let process = server.pid.as_raw_nonzero();
         drop(server);
         let fault = format!(
-            "the server of the root filesystem (lamina-fs, process {process}) {how} while the container ran: its files answer with errors; stop \
-             the container and start it anew, what it wrote until then is kept"
+            "the server of the root filesystem (lamina-fs, process {process}) {how} while the container ran: all that the kernel has not \
+             cached of its files answers with errors; stop the container and start it anew, what it wrote until then is kept"
         );
         tell(&mut self.writer, self.attach, Stream::Errors, format!("lamina: {fault}\n").as_bytes())?;
         self.run.fault = Some(fault);

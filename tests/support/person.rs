@@ -1,0 +1,59 @@
+//! A person at a terminal, as far as a test can be one. It owns the terminal. Invariant: every wait is for something to be seen, none for a time.
+
+use std::os::fd::OwnedFd;
+use std::process::{Child, Command};
+
+use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, openpt, unlockpt};
+use rustix::termios::{Winsize, tcsetwinsize};
+
+/// A terminal with a program at it.
+pub struct Person {
+    /// What the person types into and looks at.
+    pub master: OwnedFd,
+    /// The program's end.
+    pub terminal: OwnedFd,
+    /// The program.
+    pub child: Child,
+    seen: String,
+}
+
+impl Person {
+    /// Starts the command at a terminal of its own, with its variables.
+    pub fn sit_down(command: &Command) -> Self {
+        let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).expect("a terminal");
+        unlockpt(&master).expect("unlocked");
+        let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+        let terminal = ioctl_tiocgptpeer(&master, flags).expect("the other end");
+        resize(&master, 24, 80);
+        let stream = || terminal.try_clone().expect("a copy");
+        let mut seated = Command::new("setsid");
+        seated.args(["--ctty", "--wait"]).arg(command.get_program()).args(command.get_args());
+        seated.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        let child = crate::machine::start(seated.stdin(stream()).stdout(stream()).stderr(stream()));
+        Person { master, terminal, child, seen: String::new() }
+    }
+
+    /// Types keys.
+    pub fn types(&self, keys: &str) {
+        rustix::io::write(&self.master, keys.as_bytes()).expect("keys");
+    }
+
+    /// Reads until the text is on the screen, and forgets what was before it.
+    #[track_caller]
+    pub fn sees(&mut self, text: &str) {
+        let mut buffer = [0_u8; 4096];
+        while !self.seen.contains(text) {
+            let length = rustix::io::read(&self.master, &mut buffer)
+                .unwrap_or_else(|errno| panic!("{errno} after {:?}", self.seen));
+            self.seen.push_str(&String::from_utf8_lossy(&buffer[..length]));
+        }
+        let end = self.seen.find(text).map_or(0, |at| at + text.len());
+        self.seen.drain(..end);
+    }
+}
+
+/// Gives a terminal a size.
+pub fn resize(master: &OwnedFd, rows: u16, columns: u16) {
+    let size = Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+    tcsetwinsize(master, size).expect("a size");
+}
