@@ -360,8 +360,8 @@ fn a_user_without_privilege_commits_the_owners_of_the_image() {
     let layout = home.join("layout");
     machine::run("cp", &["-r".as_ref(), debian::layout().as_os_str(), layout.as_os_str()]);
     machine::shell(&format!(
-        "chmod 755 {0}; chown -R {USER}:{USER} {0}/home; cd {0}; mkdir fuse; mount -t tmpfs none fuse
-         mknod -m 666 fuse/fuse c 10 229; mount --bind fuse/fuse /dev/fuse",
+        "chmod 755 {0}; chown -R {USER}:{USER} {0}/home; mount -t tmpfs none /mnt
+         mknod -m 666 /mnt/fuse c 10 229; mount --bind /mnt/fuse /dev/fuse",
         front.scratch("").display()
     ));
     let run = |command: &str| {
