@@ -176,6 +176,9 @@ impl Tree {
     }
 }
 
+/// The most that a list of names or a value takes (`XATTR_LIST_MAX`, `XATTR_SIZE_MAX`).
+const XATTR_BYTES_MAX: usize = 65_536;
+
 fn read_node(path: &Path) -> std::io::Result<Node> {
     let stat = path.symlink_metadata()?;
     let kind = stat.file_type();
@@ -209,20 +212,24 @@ fn read_node(path: &Path) -> std::io::Result<Node> {
 }
 
 fn read_xattrs(path: &Path) -> std::io::Result<BTreeMap<String, Vec<u8>>> {
-    // Most have none, and a buffer for each file of a large tree would be most of the work.
-    let mut none = [0_u8; 0];
-    match rustix::fs::llistxattr(path, &mut none[..]) {
+    // Names and values are small as a rule; to clear the largest buffer for each file of a large tree would be most of the work.
+    let mut small = [0_u8; 1024];
+    let mut large = Vec::new();
+    let names = match rustix::fs::llistxattr(path, &mut small[..]) {
+        Ok(length) => &small[..length],
+        Err(rustix::io::Errno::RANGE) => {
+            large.resize(XATTR_BYTES_MAX, 0);
+            let length = rustix::fs::llistxattr(path, large.as_mut_slice())?;
+            &large[..length]
+        }
         // Special files and links have none on some filesystems, and say so in this way.
-        Ok(0) | Err(rustix::io::Errno::OPNOTSUPP) => return Ok(BTreeMap::new()),
-        Ok(_) => {}
+        Err(rustix::io::Errno::OPNOTSUPP) => &[],
         Err(error) => return Err(error.into()),
-    }
-    let mut names = vec![0_u8; 65536];
-    let length = rustix::fs::llistxattr(path, names.as_mut_slice())?;
+    };
     let mut found = BTreeMap::new();
-    for name in names[..length].split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
+    for name in names.split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
         let name = String::from_utf8_lossy(name).into_owned();
-        let mut value = vec![0_u8; 65536];
+        let mut value = vec![0_u8; XATTR_BYTES_MAX];
         let length = rustix::fs::lgetxattr(path, name.as_str(), value.as_mut_slice())?;
         value.truncate(length);
         found.insert(name, value);
