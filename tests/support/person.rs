@@ -3,6 +3,8 @@
 use std::os::fd::OwnedFd;
 use std::process::{Child, Command};
 
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, openpt, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
 
@@ -28,7 +30,12 @@ impl Person {
         let stream = || terminal.try_clone().expect("a copy");
         let mut seated = Command::new("setsid");
         seated.args(["--ctty", "--wait"]).arg(command.get_program()).args(command.get_args());
-        seated.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        for (name, value) in command.get_envs() {
+            match value {
+                Some(value) => seated.env(name, value),
+                None => seated.env_remove(name),
+            };
+        }
         let child = crate::machine::start(seated.stdin(stream()).stdout(stream()).stderr(stream()));
         Person { master, terminal, child, seen: String::new() }
     }
@@ -43,12 +50,26 @@ impl Person {
     pub fn sees(&mut self, text: &str) {
         let mut buffer = [0_u8; 4096];
         while !self.seen.contains(text) {
+            self.wait_for_more(text);
             let length = rustix::io::read(&self.master, &mut buffer)
                 .unwrap_or_else(|errno| panic!("{errno} after {:?}", self.seen));
             self.seen.push_str(&String::from_utf8_lossy(&buffer[..length]));
         }
         let end = self.seen.find(text).map_or(0, |at| at + text.len());
         self.seen.drain(..end);
+    }
+}
+
+impl Person {
+    /// Waits until there is something to read. We hold the program's end too, so that reading alone would outwait its end.
+    #[track_caller]
+    fn wait_for_more(&self, text: &str) {
+        let program = Pid::from_child(&self.child);
+        let program = pidfd_open(program, PidfdFlags::empty()).expect("our child, not yet waited for");
+        let mut either = [PollFd::new(&self.master, PollFlags::IN), PollFd::new(&program, PollFlags::IN)];
+        poll(&mut either, None).expect("poll");
+        let [screen, ended] = either.map(|one| !one.revents().is_empty());
+        assert!(screen || !ended, "the program ended; {text:?} is not in {:?}", self.seen);
     }
 }
 
