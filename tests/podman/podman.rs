@@ -86,6 +86,9 @@ impl<'a> Podman<'a> {
             command.env(variable, self.dir.join(name));
         }
         command.env("TMPDIR", &self.dir).env_remove("XDG_CONFIG_HOME").env_remove("XDG_DATA_HOME");
+        // As a login would have them: Podman looks for the range of ids of $USER.
+        let name = if self.who == Who::Root { "root" } else { "somebody" };
+        command.env("USER", name).env("LOGNAME", name);
         command.args(["--runtime", &self.runtime]);
         command
     }
