@@ -9,6 +9,7 @@ use lamina_snapshotter::image::operations;
 use lamina_snapshotter::store::Store;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use support::random::Random;
 use support::tree::Body;
 use support::{Tree, View, machine, needs};
 
@@ -18,18 +19,6 @@ use support::registry::Server;
 /// Kills in all crash tests together, of which seven in ten are here and the others meet the daemon.
 fn kills(per_cent: u64) -> u64 {
     machine::number_from_env("LAMINA_CRASH_ROUNDS", 200) * per_cent / 100
-}
-
-/// A small generator of its own: the seed is printed, and a run can be repeated.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % bound
-    }
 }
 
 /// Three layers called `app`, and `kept`, which has the lowest of them too: some hundred files, a hard link, a whiteout, something large.

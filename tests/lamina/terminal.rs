@@ -1,6 +1,6 @@
 //! A container in a terminal: a person at a shell, resizing, interrupting, stopping jobs.
 
-use support::person::{Person, resize};
+use support::person::Person;
 use support::{machine, needs};
 
 use crate::place::{IMAGE, Place, Way};
@@ -12,23 +12,7 @@ fn a_shell_in_a_container_has_size_interrupt_and_job_control() {
         let place = Place::new(way);
         let mut person =
             Person::sit_down(&place.command(&["run", "-it", "--name", "one", "-e", "PS1=> ", IMAGE, "sh"]));
-        person.sees("> ");
-        person.types("tty; stty size\r");
-        person.sees("/dev/pts/0");
-        person.sees("24 80");
-        resize(&person.master, 40, 100);
-        person.types("until [ \"$(stty size)\" = '40 100' ]; do :; done; echo re''sized\r");
-        person.sees("resized");
-        person.types("sh -c 'echo wait''ing; exec sleep 100000'\r");
-        person.sees("waiting");
-        person.types("\u{3}");
-        person.sees("> ");
-        person.types("echo co''de $?\r");
-        person.sees("code 130");
-        person.types("sh -c 'echo wait''ing; exec sleep 100000'\r");
-        person.sees("waiting");
-        person.types("\u{1a}");
-        person.sees("Stopped");
+        person.tries_the_shell();
         person.types("kill -9 %1; exec sh -c 'exit 5'\r");
         let code = person.child.wait().unwrap().code();
         assert_eq!(code, Some(5), "{way:?}");

@@ -7,7 +7,7 @@ use std::io::{IoSliceMut, Read};
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
-use support::person::{Person, resize};
+use support::person::Person;
 use support::{machine, needs};
 
 fn missing() -> Option<String> {
@@ -25,23 +25,7 @@ fn a_shell_has_size_interrupt_job_control_and_an_editor() {
     bundle.write();
     let mut person =
         Person::sit_down(&bundle.command(&["run", "--bundle", bundle.path().to_str().expect("UTF-8"), &bundle.id]));
-    person.sees("> ");
-    person.types("tty; stty size\r");
-    person.sees("/dev/pts/0");
-    person.sees("24 80");
-    resize(&person.master, 40, 100);
-    person.types("until [ \"$(stty size)\" = '40 100' ]; do :; done; echo re''sized\r");
-    person.sees("resized");
-    person.types("sh -c 'echo wait''ing; exec sleep 100000'\r");
-    person.sees("waiting");
-    person.types("\u{3}");
-    person.sees("> ");
-    person.types("echo co''de $?\r");
-    person.sees("code 130");
-    person.types("sh -c 'echo wait''ing; exec sleep 100000'\r");
-    person.sees("waiting");
-    person.types("\u{1a}");
-    person.sees("Stopped");
+    person.tries_the_shell();
     person.types("kill -9 %1; wait; vi /tmp/note\r");
     // What an empty file looks like in vi.
     person.sees("~");

@@ -12,6 +12,7 @@ use lamina_snapshotter::snapshot::{Labels, Space, Usage};
 use lamina_snapshotter::store::{Begin, BeginBlob, Store};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use support::random::Random;
 use support::{machine, needs};
 use tonic::{Code, Status};
 
@@ -36,18 +37,6 @@ enum Op {
 /// What the daemon has answered: the snapshots by key, with their parents and whether they are committed.
 #[derive(Debug, Default)]
 struct Answered(BTreeMap<String, (String, bool)>);
-
-/// A small generator of its own: the seed is printed, and a run can be repeated.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % bound
-    }
-}
 
 fn apply(client: &mut Client, op: &Op) -> Result<(), Status> {
     match op {

@@ -25,6 +25,9 @@ pub mod overlay;
 /// A person at a terminal.
 pub mod person;
 
+/// Numbers that look random and can be had again.
+pub mod random;
+
 /// What this machine has, and what it lacks.
 pub mod machine;
 

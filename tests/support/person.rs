@@ -61,6 +61,28 @@ impl Person {
 }
 
 impl Person {
+    /// At a shell that a terminal of 24 rows was given, with the prompt `> `: another size, an interrupt, and a job that is stopped and left so.
+    #[track_caller]
+    pub fn tries_the_shell(&mut self) {
+        self.sees("> ");
+        self.types("tty; stty size\r");
+        self.sees("/dev/pts/0");
+        self.sees("24 80");
+        resize(&self.master, 40, 100);
+        self.types("until [ \"$(stty size)\" = '40 100' ]; do :; done; echo re''sized\r");
+        self.sees("resized");
+        self.types("sh -c 'echo wait''ing; exec sleep 100000'\r");
+        self.sees("waiting");
+        self.types("\u{3}");
+        self.sees("> ");
+        self.types("echo co''de $?\r");
+        self.sees("code 130");
+        self.types("sh -c 'echo wait''ing; exec sleep 100000'\r");
+        self.sees("waiting");
+        self.types("\u{1a}");
+        self.sees("Stopped");
+    }
+
     /// Waits until there is something to read. We hold the program's end too, so that reading alone would outwait its end.
     #[track_caller]
     fn wait_for_more(&self, text: &str) {
