@@ -64,6 +64,8 @@ fn a_container_lives_in_the_background_from_run_to_rm() {
         assert!(!place.lamina(&["ps"]).ok().contains("web"));
         assert_eq!(place.lamina(&["wait", "web"]).ok(), "7\n");
         assert_eq!(place.lamina(&["start", "web"]).ok(), "web\n");
+        // Before its trap is set, the first process of a pid namespace ignores the signal (signal handling in pid_namespaces(7)).
+        await_log(&place, "web", "ready\nready\n");
         assert_eq!(place.lamina(&["kill", "-s", "TERM", &id[..12]]).ok(), format!("{}\n", &id[..12]));
         assert_eq!(place.lamina(&["wait", "web"]).ok(), "7\n");
         assert!(place.lamina(&["kill", "web"]).fails(125).contains("is not running"));
