@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use criterion::{BatchSize, Criterion, Throughput};
-use lamina_fs::layer::{ApplyOptions, Expansion, OverrideStat, apply, diff, read_blob};
+use lamina_fs::layer::{ApplyOptions, Expansion, Mountpoints, OverrideStat, apply, diff, read_blob};
 use tempfile::TempDir;
 
 /// What a layer holds: directories, files in each, and bytes of a file.
@@ -42,7 +42,7 @@ fn plant(root: &Path, (dirs, files, bytes): (usize, usize, usize)) {
 fn changeset(root: &Path) -> Vec<u8> {
     let root = File::open(root).expect("open");
     let mut bytes = Vec::new();
-    diff(root.as_fd(), OverrideStat::Off, &mut bytes).expect("diff");
+    diff(root.as_fd(), OverrideStat::Off, &Mountpoints::default(), &mut bytes).expect("diff");
     bytes
 }
 
@@ -71,7 +71,7 @@ fn layer(criterion: &mut Criterion) {
         });
         let root = File::open(source.path()).expect("open");
         group.bench_function("diff", |bencher| {
-            bencher.iter(|| diff(root.as_fd(), OverrideStat::Off, io::sink()).expect("diff"))
+            bencher.iter(|| diff(root.as_fd(), OverrideStat::Off, &Mountpoints::default(), io::sink()).expect("diff"))
         });
         group.finish();
     }

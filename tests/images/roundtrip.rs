@@ -5,7 +5,7 @@ use std::fs::File;
 use std::os::fd::AsFd;
 use std::path::Path;
 
-use lamina_fs::layer::{ApplyOptions, OverrideStat, apply, diff};
+use lamina_fs::layer::{ApplyOptions, Mountpoints, OverrideStat, apply, diff};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestCaseError, TestRunner};
 use support::oracle::stack::stack;
@@ -16,7 +16,7 @@ use support::{Entry, KernelOverlay, Layers, machine, needs};
 fn changeset(layer: &Path) -> Vec<u8> {
     let root = File::open(layer).expect("open");
     let mut bytes = Vec::new();
-    diff(root.as_fd(), OverrideStat::Off, &mut bytes)
+    diff(root.as_fd(), OverrideStat::Off, &Mountpoints::default(), &mut bytes)
         .unwrap_or_else(|error| panic!("diff of {}: {error}", layer.display()));
     bytes
 }

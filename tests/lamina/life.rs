@@ -11,7 +11,7 @@ use support::{machine, needs};
 use crate::place::{IMAGE, Place, Way};
 
 /// Kills a process of `run.json`, and waits until it has ended.
-fn kill(place: &Place, id: &str, who: &str) {
+pub fn kill(place: &Place, id: &str, who: &str) {
     let pid = place.run_file(id)[who]["pid"].as_i64().unwrap() as i32;
     let process = pidfd_open(Pid::from_raw(pid).unwrap(), PidfdFlags::empty()).unwrap();
     pidfd_send_signal(&process, Signal::KILL).unwrap();
@@ -20,7 +20,7 @@ fn kill(place: &Place, id: &str, who: &str) {
 }
 
 /// Follows the log until it says this; the follower is ended with the guard.
-fn await_log(place: &Place, name: &str, wanted: &str) {
+pub fn await_log(place: &Place, name: &str, wanted: &str) {
     let mut command = place.command(&["logs", "-f", name]);
     let mut follower: Child = machine::start(command.stdout(Stdio::piped()).stderr(Stdio::piped()));
     let mut heard = Vec::new();

@@ -24,6 +24,9 @@ mod life;
 /// Volumes of the host, anonymous ones, and directories in memory.
 mod mounts;
 
+/// What mounts stand on is no change.
+mod mountpoints;
+
 /// A container in a terminal.
 mod terminal;
 

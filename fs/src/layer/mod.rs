@@ -7,6 +7,7 @@ mod archive;
 mod blob;
 mod diff;
 mod lower;
+mod mountpoints;
 mod overlap;
 mod override_stat;
 mod setup;
@@ -26,6 +27,7 @@ pub use blob::{
 };
 pub use diff::{DiffError, Diffed, diff};
 pub use lower::{DirMarks, Entry, Layer, LayerId};
+pub use mountpoints::{MOUNTPOINT_DIR_MODE, MOUNTPOINT_FILE_MODE, Mountpoint, Mountpoints};
 pub use override_stat::{Overridden, OverrideStat, is_override_xattr, show_security, store_security};
 pub use setup::SetupError;
 pub use upper::{Node, Upper, UpperConfig, WhiteoutStyle};

@@ -6,7 +6,7 @@
 
 use super::{Attributes, InodeNumber, Kind, ListedEntry, Union};
 use crate::error::Result;
-use crate::layer::{DirMarks, Entry, Layer, LayerId, LayerName, OverrideStat, list};
+use crate::layer::{DirMarks, Entry, Layer, LayerId, LayerName, Mountpoints, OverrideStat, list};
 use crate::sys::open;
 use crate::sys::stat::Stat;
 use std::collections::BTreeSet;
@@ -34,13 +34,19 @@ pub struct Change {
     pub kind: ChangeKind,
 }
 
-/// Compares the directory `upper` with the union of the layers `below`; none where there are none. In the order of the paths.
+/// Compares the directory `upper` with the union of the layers `below`; none where there are none. In the order of the paths, without
+/// `mountpoints`.
 ///
 /// # Errors
 /// What cannot be read; a file that went while it was looked at is passed over.
-pub fn changes(upper: &Path, below: Option<&Union>, owners: OverrideStat) -> Result<Vec<Change>> {
+pub fn changes(
+    upper: &Path,
+    below: Option<&Union>,
+    owners: OverrideStat,
+    mountpoints: &Mountpoints,
+) -> Result<Vec<Change>> {
     let layer = Layer::new(LayerId::UPPER, open::open_root(upper)?, owners != OverrideStat::Off)?;
-    let mut comparison = Comparison { layer: &layer, below, path: PathBuf::from("/"), found: Vec::new() };
+    let mut comparison = Comparison { layer: &layer, below, mountpoints, path: PathBuf::from("/"), found: Vec::new() };
     let marks = layer.dir_marks(layer.root())?;
     comparison.dir(layer.root(), marks, below.map(|_| InodeNumber::ROOT), marks.opaque)?;
     comparison.found.sort_unstable();
@@ -50,6 +56,7 @@ pub fn changes(upper: &Path, below: Option<&Union>, owners: OverrideStat) -> Res
 struct Comparison<'a> {
     layer: &'a Layer,
     below: Option<&'a Union>,
+    mountpoints: &'a Mountpoints,
     path: PathBuf,
     found: Vec<Change>,
 }
@@ -68,7 +75,10 @@ impl Comparison<'_> {
                 _ => None,
             };
             self.path.push(&name);
-            self.entry(dir, &name, said, old, covered)?;
+            // In the place of something that was removed it stands for that change.
+            if old.is_some() || !self.mountpoints.hold(self.layer, dir, &name, &self.path, &said)? {
+                self.entry(dir, &name, said, old, covered)?;
+            }
             self.path.pop();
             if let (Some(union), Some(old)) = (self.below, old) {
                 union.forget(old.number, 1);
@@ -178,7 +188,7 @@ mod tests {
         fs::create_dir(&own).unwrap();
         upper(&own);
         let below = (!layers.is_empty()).then(|| Union::new(Config::new(layers)).unwrap());
-        let found = changes(&own, below.as_ref(), OverrideStat::Off).unwrap();
+        let found = changes(&own, below.as_ref(), OverrideStat::Off, &Mountpoints::default()).unwrap();
         let letter = |kind| match kind {
             ChangeKind::Added => 'A',
             ChangeKind::Changed => 'C',
@@ -255,6 +265,25 @@ mod tests {
             write(upper, "opt/.wh.b");
         });
         assert_eq!(found, ["C /etc", "A /etc/motd", "C /opt", "D /opt/b"]);
+    }
+
+    #[test]
+    fn mountpoints_are_no_change_but_in_the_place_of_something() {
+        use crate::layer::{MOUNTPOINT_DIR_MODE, Mountpoint};
+        let home = tempfile::tempdir().unwrap();
+        let (lower, upper) = (home.path().join("lower"), home.path().join("upper"));
+        write(&lower, "sys");
+        for name in ["dev", "dev/pts", "sys", "run", "run/in"] {
+            fs::create_dir_all(upper.join(name)).unwrap();
+            fs::set_permissions(upper.join(name), fs::Permissions::from_mode(MOUNTPOINT_DIR_MODE)).unwrap();
+        }
+        write(&upper, "run/own");
+        let made = ["/dev", "/dev/pts", "/sys", "/run", "/run/in"];
+        let made = made.into_iter().map(|name| (PathBuf::from(name), Mountpoint::Directory)).collect();
+        let below = Union::new(Config::new(vec![lower])).unwrap();
+        let found = changes(&upper, Some(&below), OverrideStat::Off, &made).unwrap();
+        let found: Vec<_> = found.iter().map(|change| change.path.to_str().unwrap()).collect();
+        assert_eq!(found, ["/run", "/run/own", "/sys"]);
     }
 
     #[test]

@@ -4,7 +4,8 @@
 
 use super::error::{Error, Result};
 use super::record::Container;
-use lamina_fs::layer::OverrideStat;
+use crate::oci::mountpoints::{Note, Target};
+use lamina_fs::layer::{Mountpoint, Mountpoints, OverrideStat};
 use lamina_fs::union::{Change, Config, Union, XattrPolicy, changes};
 use lamina_snapshotter::image::{Image, UnpackOptions};
 use lamina_snapshotter::snapshot::Space;
@@ -20,6 +21,8 @@ pub struct Parts {
     pub lowers: Vec<PathBuf>,
     /// Where owners and modes are kept.
     pub owners: OverrideStat,
+    /// What was made in the upper layer for mounts to stand on.
+    pub mountpoints: Mountpoints,
 }
 
 impl Parts {
@@ -30,7 +33,12 @@ impl Parts {
     pub fn of_container(store: &Store, container: &Container) -> Result<Parts> {
         let snapshot = store.stat(&Space::containers(), container.record.id.as_str())?;
         let owners = if container.record.rootless { OverrideStat::User } else { OverrideStat::Off };
-        Ok(Parts { upper: Some(store.dirs().layer(snapshot.content)), lowers: store.lowers(&snapshot)?, owners })
+        let made = Note::read(&container.note())?.into_iter().map(|(path, target)| match target {
+            Target::Directory => (path, Mountpoint::Directory),
+            Target::File => (path, Mountpoint::File),
+        });
+        let upper = Some(store.dirs().layer(snapshot.content));
+        Ok(Parts { upper, lowers: store.lowers(&snapshot)?, owners, mountpoints: made.collect() })
     }
 
     /// Those of an image whose layers are unpacked.
@@ -45,7 +53,8 @@ impl Parts {
             lowers.push(store.dirs().layer(top.content));
             lowers.extend(store.lowers(&top)?);
         }
-        Ok(Parts { upper: None, lowers, owners: UnpackOptions::default().apply.owners })
+        let owners = UnpackOptions::default().apply.owners;
+        Ok(Parts { upper: None, lowers, owners, mountpoints: Mountpoints::default() })
     }
 
     /// Everything, topmost first, for whoever only reads.
@@ -63,14 +72,14 @@ impl Parts {
             .map_err(|cause| Error::Layers { sentence: cause.to_string() })
     }
 
-    /// What the upper directory changes, by name.
+    /// What the upper directory changes, by name, without the mountpoints.
     ///
     /// # Errors
     /// [`Error::Layers`].
     pub fn changes(&self) -> Result<Vec<Change>> {
         let Some(upper) = &self.upper else { return Ok(Vec::new()) };
         let below = (!self.lowers.is_empty()).then(|| self.union(self.lowers.clone())).transpose()?;
-        changes(upper, below.as_ref(), self.owners)
+        changes(upper, below.as_ref(), self.owners, &self.mountpoints)
             .map_err(|cause| Error::Layers { sentence: format!("{}: {cause}", upper.display()) })
     }
 }

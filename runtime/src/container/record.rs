@@ -9,6 +9,7 @@
 //! bundle/          the OCI bundle: config.json
 //! log              what it said, one line each: TIME STREAM F|P TEXT
 //! exit.json        Exit: of its last run
+//! mountpoints      what its runs made for mounts to stand on: see `oci::mountpoints`
 //! ```
 //!
 //! Its snapshot is in the store, in `Space::containers()`, under the ID as key.
@@ -29,6 +30,7 @@ use std::path::{Path, PathBuf};
 pub(super) const RECORD: &str = "container.json";
 const LOCK: &str = "lock";
 const EXIT: &str = "exit.json";
+const NOTE: &str = "mountpoints";
 
 /// What is known of a container from its making on. Fields that later releases add have a default.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -97,6 +99,11 @@ impl Container {
     /// The OCI bundle, with config.json.
     pub fn bundle(&self) -> PathBuf {
         self.dir.join("bundle")
+    }
+
+    /// What its runs made for mounts to stand on.
+    pub(super) fn note(&self) -> PathBuf {
+        self.dir.join(NOTE)
     }
 
     /// What it said.

@@ -249,6 +249,7 @@ fn launch(
         preserved: 0,
         systemd_cgroup: false,
         rootfs_tree: Some(tree),
+        note: Some(container.note()),
         streams,
         user: Some(bundle::user(&base).to_owned()),
     };

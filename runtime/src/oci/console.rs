@@ -3,7 +3,8 @@
 //! Invariant: neither end is opened by a name that the image could have replaced: what is opened is proven to be a devpts,
 //! and the other end is asked of it, not looked up (CVE-2025-52565).
 
-use super::resolve::{self, Target};
+use super::mountpoints::{Target, find_or_make};
+use super::resolve;
 use super::rootfs::{attach, clone_file};
 use crate::error::{Doing, Error, Result};
 use oci_spec::runtime::Process;
@@ -57,7 +58,7 @@ impl Console {
     /// Shows the terminal as /dev/console.
     pub fn bind(&self, root: BorrowedFd<'_>) -> Result<()> {
         let doing = || "bind the terminal to /dev/console".to_owned();
-        let target = resolve::find_or_make(root, Path::new("/dev/console"), Target::File)?;
+        let target = find_or_make(root, Path::new("/dev/console"), Target::File, None)?;
         let tree = clone_file(self.terminal.as_fd(), false).doing(doing)?;
         attach(tree.as_fd(), target.as_fd()).doing(doing)
     }

@@ -10,6 +10,7 @@ use super::foreground::Attention;
 use super::id_maps::IdMaps;
 use super::init::{self, Job, Streams};
 use super::mount_options::{IdMap, Options as MountOptions};
+use super::mountpoints::Note;
 use super::namespaces::Plan;
 use super::pidfd::{self, PidfdSocket};
 use super::rootfs::{Entry, clone_tree};
@@ -53,6 +54,8 @@ pub struct Options {
     pub rootfs_tree: Option<OwnedFd>,
     /// Standard streams, where they are not the runtime's own.
     pub streams: Option<Streams>,
+    /// Where is noted what is made in the root filesystem for mounts to stand on.
+    pub note: Option<PathBuf>,
     /// `USER[:GROUP]` as the image names them, in place of `process.user`.
     pub user: Option<String>,
 }
@@ -164,6 +167,7 @@ fn make(root: &Root, options: &Options, then: Then) -> Result<Made> {
     let claim = root.claim(&options.id)?;
     replace(&claim.dir().join(spec::CONFIG), &config)?;
     let fifo = (then == Then::Wait).then(|| make_fifo(claim.dir())).transpose()?;
+    let note = options.note.as_deref().map(Note::open).transpose()?;
     let (own_tree, trees) = open_trees(&plan, &maps, &spec, &rootfs, &bundle)?;
     let given_tree = options.rootfs_tree.as_ref().map(OwnedFd::try_clone).transpose();
     let rootfs_tree = given_tree.doing(|| "keep the root filesystem's mount".into())?.or(own_tree);
@@ -194,6 +198,7 @@ fn make(root: &Root, options: &Options, then: Then) -> Result<Made> {
         rootfs: &rootfs,
         rootfs_tree,
         trees,
+        note,
         cgroups: &saved.cgroups.clone(),
         console: receiver.as_ref().map(Receiver::inside),
         fifo,

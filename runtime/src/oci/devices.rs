@@ -3,7 +3,8 @@
 //! Invariant: the directory of a node is opened without following a link, so that an image whose /dev is one cannot have nodes
 //! made elsewhere (CVE-2026-41579).
 
-use super::resolve::{self, Target};
+use super::mountpoints::{Target, find_or_make};
+use super::resolve;
 use super::rootfs::{attach, clone_tree};
 use crate::error::{Doing, Error, Result};
 use oci_spec::runtime::{LinuxDevice, LinuxDeviceType};
@@ -90,7 +91,7 @@ fn node(device: &LinuxDevice) -> Result<Node> {
 fn directory(root: BorrowedFd<'_>, path: &Path) -> Result<OwnedFd> {
     let inside = ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS;
     match openat2(root, path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty(), inside) {
-        Err(Errno::NOENT) => resolve::find_or_make(root, path, Target::Directory),
+        Err(Errno::NOENT) => find_or_make(root, path, Target::Directory, None),
         Err(Errno::LOOP | Errno::NOTDIR) => Err(Error::invalid(
             format!("{} of the root filesystem", path.display()),
             "must be a directory for device nodes, and not a link",
@@ -135,7 +136,7 @@ fn check_same(directory: &OwnedFd, name: &std::ffi::OsStr, node: &Node) -> Resul
 fn bind_host(root: BorrowedFd<'_>, node: &Node) -> Result<()> {
     let doing = || format!("bind device {}", node.path.display());
     let tree = clone_tree(&node.path, false)?;
-    let target = resolve::find_or_make(root, &node.path, Target::File)?;
+    let target = find_or_make(root, &node.path, Target::File, None)?;
     attach(tree.as_fd(), target.as_fd()).doing(doing)
 }
 

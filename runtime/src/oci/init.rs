@@ -4,6 +4,7 @@
 //! for it (the runtime, later `start`), and the process ends.
 
 use super::console::Console;
+use super::mountpoints::Note;
 use super::mounts::Ground;
 use super::namespaces::Plan;
 use super::rootfs::{self, Entry};
@@ -45,6 +46,8 @@ pub struct Job<'a> {
     pub rootfs_tree: Option<OwnedFd>,
     /// The sources of binds, if only the runtime may open them.
     pub trees: Vec<Option<OwnedFd>>,
+    /// Where is noted what is made for mounts to stand on.
+    pub note: Option<Note>,
     /// Its cgroup.
     pub cgroups: &'a cgroup::Membership,
     /// Where its terminal goes.
@@ -214,6 +217,7 @@ fn furnish(job: &mut Job<'_>) -> Result<OwnedFd> {
         user_namespace: job.plan.has(Kind::User) || super::state::rootless(),
         cgroups: job.cgroups,
         cgroup_namespace: job.plan.has(Kind::Cgroup),
+        note: job.note.as_ref(),
         label,
     };
     let mounts: &[Mount] = job.spec.mounts().as_deref().unwrap_or_default();

@@ -18,6 +18,7 @@ pub mod hooks;
 pub mod id_maps;
 pub mod idle_namespace;
 pub mod mount_options;
+pub mod mountpoints;
 pub mod mounts;
 pub mod namespaces;
 pub mod pidfd;

@@ -4,7 +4,8 @@
 
 use super::cgroup;
 use super::mount_options::{Bind, Options};
-use super::resolve::{self, Target};
+use super::mountpoints::{Note, Target, find_or_make};
+use super::resolve;
 use super::rootfs::{attach, clone_tree};
 use super::tmpfs;
 use crate::error::{Doing, Error, Result};
@@ -33,6 +34,8 @@ pub struct Ground<'a> {
     pub cgroups: &'a cgroup::Membership,
     /// Whether it has a cgroup namespace.
     pub cgroup_namespace: bool,
+    /// Where is noted what is made for mounts to stand on.
+    pub note: Option<&'a Note>,
     /// `linux.mountLabel`, where the host has SELinux.
     pub label: Option<&'a str>,
 }
@@ -120,7 +123,7 @@ fn bind(
     let source = source(mount, ground.bundle)?;
     let tree = tree.map_or_else(|| clone_tree(&source, options.bind == Bind::Recursive), Ok)?;
     let kind = if resolve::is_directory(&tree)? { Target::Directory } else { Target::File };
-    let target = resolve::find_or_make(ground.root, destination, kind)?;
+    let target = find_or_make(ground.root, destination, kind, ground.note)?;
     check_target(&target, destination, resolve::is_on(&tree, libc::PROC_SUPER_MAGIC)?)?;
     let doing = || format!("bind {} to {}", source.display(), destination.display());
     if options.copy_up && kind == Target::Directory {
@@ -155,7 +158,7 @@ fn filesystem(
 ) -> Result<OwnedFd> {
     let is_kernel = matches!(kind, "proc" | "sysfs");
     let target = if is_kernel { plain_directory(ground.root, destination)? } else { None };
-    let target = target.map_or_else(|| resolve::find_or_make(ground.root, destination, Target::Directory), Ok)?;
+    let target = target.map_or_else(|| find_or_make(ground.root, destination, Target::Directory, ground.note), Ok)?;
     check_target(&target, destination, kind == "proc")?;
     if kind == "tmpfs" && !options.data.iter().any(|(key, _)| key == "mode") {
         let mode = resolve::stat(&target)?.st_mode & 0o7777;

@@ -4,24 +4,10 @@
 //! is a descriptor, and nobody resolves the name a second time.
 
 use crate::error::{Doing, Error, Result};
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat, fstat, mkdirat, openat, openat2, readlinkat};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat, fstat, openat, openat2};
 use rustix::io::Errno;
-use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
-
-/// As many links as the kernel follows in one name.
-const LINKS_MAX: usize = 40;
-
-/// What is made where a mount finds nothing to stand on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Target {
-    /// A directory.
-    Directory,
-    /// An empty file.
-    File,
-}
 
 /// Opens what the name means inside the root, without opening the file itself. `None` where there is nothing.
 pub fn find(root: BorrowedFd<'_>, name: &Path) -> Result<Option<OwnedFd>> {
@@ -41,44 +27,6 @@ pub fn open(root: BorrowedFd<'_>, name: &Path, flags: OFlags) -> rustix::io::Res
             outcome => return outcome,
         }
     }
-}
-
-/// Opens what the name means, and makes it, with the directories before it, where it is missing.
-pub fn find_or_make(root: BorrowedFd<'_>, name: &Path, target: Target) -> Result<OwnedFd> {
-    make(root, &lexical(name), target, LINKS_MAX)
-}
-
-fn make(root: BorrowedFd<'_>, name: &Path, target: Target, links_left: usize) -> Result<OwnedFd> {
-    if let Some(found) = find(root, name)? {
-        return Ok(found);
-    }
-    let doing = || format!("make {} in the root filesystem", name.display());
-    let Some(last) = name.file_name() else { return Err(Errno::NOENT).doing(doing) };
-    let before = name.parent().unwrap_or(Path::new("/"));
-    let directory = make(root, before, Target::Directory, links_left)?;
-    let made = match target {
-        Target::Directory => mkdirat(&directory, last, Mode::from_raw_mode(0o755)),
-        Target::File => create(&directory, last).map(drop),
-    };
-    match made {
-        Ok(()) => {}
-        // A link that leads nowhere yet: what it names is made instead, inside the root.
-        // A link that leads nowhere yet: what it names is made instead, inside the root. If it is none, somebody else made the name in
-        // the meantime: it is opened below, without following a link.
-        Err(Errno::EXIST | Errno::LOOP) if links_left > 0 => {
-            if let Ok(link) = readlinkat(&directory, last, Vec::new()) {
-                let link = Path::new(OsStr::from_bytes(link.as_bytes())).to_owned();
-                return make(root, &lexical(&before.join(link)), target, links_left - 1);
-            }
-        }
-        Err(errno) => return Err(errno).doing(doing),
-    }
-    openat(&directory, last, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty()).doing(doing)
-}
-
-fn create(directory: &OwnedFd, name: &OsStr) -> rustix::io::Result<OwnedFd> {
-    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    openat(directory, name, flags, Mode::from_raw_mode(0o644))
 }
 
 /// The name as an absolute one without `.` and `..`, which cannot lead above the root.

@@ -13,7 +13,7 @@ use crate::digest::{ChainId, DiffId, Digest, Hasher};
 use crate::store::{Begin, Blob, BlobSpool, ImageRecord, Lease, Store, UnnamedLayer};
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use lamina_fs::layer::{Applied, DiffError, OverrideStat, apply, diff};
+use lamina_fs::layer::{Applied, DiffError, Mountpoints, OverrideStat, apply, diff};
 use oci_spec::image::MediaType;
 use serde_json::{Value, json};
 use std::io::{self, BufReader, BufWriter, PipeWriter, Write};
@@ -33,6 +33,8 @@ pub struct CommitOptions<'a> {
     pub upper: &'a Path,
     /// Where the directory keeps its owners.
     pub owners: OverrideStat,
+    /// What was made in it for mounts to stand on, which is no change.
+    pub mountpoints: &'a Mountpoints,
     /// How the new layer is written.
     pub unpack: UnpackOptions,
     /// When, RFC 3339 in UTC.
@@ -129,7 +131,7 @@ fn write_layer(
         let input = BufReader::with_capacity(BUFFER_BYTES, reading);
         let applying = scope.spawn(move || apply(root.as_fd(), input, &apply_options));
         // The writing end goes with it, so that the other thread meets the end.
-        let written = changeset(upper.as_fd(), options.owners, spool, writing);
+        let written = changeset(upper.as_fd(), options, spool, writing);
         (written, applying.join())
     });
     let what = || options.upper.display().to_string();
@@ -151,13 +153,13 @@ fn write_layer(
 /// left out.
 fn changeset(
     upper: BorrowedFd<'_>,
-    owners: OverrideStat,
+    options: &CommitOptions<'_>,
     spool: BlobSpool,
     pipe: PipeWriter,
 ) -> Result<(BlobSpool, Hasher, u64), DiffError> {
     let blob = GzEncoder::new(spool, Compression::fast());
     let mut tee = BufWriter::with_capacity(BUFFER_BYTES, Tee { blob, hasher: Hasher::default(), pipe });
-    let diffed = diff(upper, owners, &mut tee)?;
+    let diffed = diff(upper, options.owners, options.mountpoints, &mut tee)?;
     let failed = |error| DiffError::Write { path: "/".into(), error };
     let Tee { blob, hasher, .. } = tee.into_inner().map_err(|error| failed(error.into_error()))?;
     Ok((blob.finish().map_err(failed)?, hasher, diffed.sockets_left_out))

@@ -279,7 +279,7 @@ proptest::proptest! {
         assert_eq!(left.len(), 2, "{left:?}");
         assert_eq!(std::fs::read(&canary).expect("read"), b"untouched");
         if outcome.is_ok() {
-            crate::layer::diff::diff(std::os::fd::AsFd::as_fd(&root), OverrideStat::Off, std::io::sink()).expect("it is written again");
+            crate::layer::diff::diff(std::os::fd::AsFd::as_fd(&root), OverrideStat::Off, &Default::default(), std::io::sink()).expect("it is written again");
         }
     }
 }

@@ -12,6 +12,7 @@ pub use error::DiffError;
 
 use super::archive::{ArchiveWriter, Attributes, Entry as Member, Kind};
 use super::lower::{DirMarks, Entry, Layer, LayerId};
+use super::mountpoints::Mountpoints;
 use super::override_stat::{OverrideStat, is_override_xattr, show_security};
 use super::whiteout::{LayerName, OPAQUE_FILE, dot_name, is_private_xattr};
 use super::work::list;
@@ -45,11 +46,16 @@ pub struct Diffed {
 /// Writes the changeset of the directory `upper`, which nobody changes meanwhile, to `out`.
 ///
 /// Whiteouts and opaque marks of every format become `.wh.` names; owners that are kept in an attribute become owners again, where `owners`
-/// or the directory itself says that there are such; sockets, the bookkeeping of unions and the labels of this host are left out.
+/// or the directory itself says that there are such; `mountpoints`, sockets, the bookkeeping of unions and the labels of this host are left out.
 ///
 /// # Errors
 /// A sentence that names the file.
-pub fn diff(upper: BorrowedFd<'_>, owners: OverrideStat, out: impl Write) -> Result<Diffed, DiffError> {
+pub fn diff(
+    upper: BorrowedFd<'_>,
+    owners: OverrideStat,
+    mountpoints: &Mountpoints,
+    out: impl Write,
+) -> Result<Diffed, DiffError> {
     let fail = |error| DiffError::Read { path: "/".into(), error };
     let layer = open::reopen_dir(upper)
         .and_then(|root| Layer::new(LayerId::UPPER, root, owners != OverrideStat::Off))
@@ -57,6 +63,7 @@ pub fn diff(upper: BorrowedFd<'_>, owners: OverrideStat, out: impl Write) -> Res
     let own = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
     let mut differ = Differ {
         layer: &layer,
+        mountpoints,
         archive: ArchiveWriter::new(out),
         links: HashMap::new(),
         path: Vec::new(),
@@ -72,6 +79,7 @@ pub fn diff(upper: BorrowedFd<'_>, owners: OverrideStat, out: impl Write) -> Res
 
 struct Differ<'a, W> {
     layer: &'a Layer,
+    mountpoints: &'a Mountpoints,
     archive: ArchiveWriter<W>,
     /// The first name of each file that has several.
     links: HashMap<(u64, u64), Vec<u8>>,
@@ -102,6 +110,10 @@ impl<W: Write> Differ<'_, W> {
         }
         for name in names {
             let said = self.layer.entry(dir, marks, &name).map_err(|error| self.read(error))?;
+            let path = self.shown().join(&name);
+            if self.mountpoints.hold(self.layer, dir, &name, &path, &said).map_err(|error| self.read(error))? {
+                continue;
+            }
             match said {
                 Entry::Absent => {}
                 Entry::Whiteout => self.mark(&dot_name(&name))?,

@@ -9,7 +9,7 @@ use std::path::Path;
 fn archive(dir: &Path) -> Vec<u8> {
     let root = open::open_root(dir).expect("open");
     let mut bytes = Vec::new();
-    diff(root.as_fd(), OverrideStat::Off, &mut bytes).expect("it is written");
+    diff(root.as_fd(), OverrideStat::Off, &Mountpoints::default(), &mut bytes).expect("it is written");
     bytes
 }
 
@@ -84,7 +84,9 @@ fn content_that_is_elsewhere_is_refused() {
     let dir = std::fs::File::open(upper.path().join("moved")).expect("open");
     xattr::set(dir.as_fd(), OsStr::new("user.overlay.redirect"), b"/was", 0).expect("setxattr");
     let root = open::open_root(upper.path()).expect("open");
-    let error = diff(root.as_fd(), OverrideStat::Off, std::io::sink()).expect_err("it is refused").to_string();
+    let error = diff(root.as_fd(), OverrideStat::Off, &Mountpoints::default(), std::io::sink())
+        .expect_err("it is refused")
+        .to_string();
     assert!(error.contains("/moved") && error.contains("redirect_dir"), "{error}");
 }
 
@@ -118,7 +120,7 @@ fn owners_are_read_from_attributes_where_the_caller_says_so() {
     std::fs::set_permissions(home.path(), std::fs::Permissions::from_mode(0o751)).expect("chmod");
     let root = open::open_root(home.path()).expect("open");
     let mut bytes = Vec::new();
-    diff(root.as_fd(), OverrideStat::User, &mut bytes).expect("it is written");
+    diff(root.as_fd(), OverrideStat::User, &Mountpoints::default(), &mut bytes).expect("it is written");
     let mut archive = crate::layer::archive::Archive::new(bytes.as_slice());
     let mut owners = Vec::new();
     while let Some(entry) = archive.next_entry().expect("read") {

@@ -50,6 +50,7 @@ impl Common {
             systemd_cgroup,
             rootfs_tree: None,
             streams: None,
+            note: None,
             user: None,
         }
     }

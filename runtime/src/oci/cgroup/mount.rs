@@ -5,8 +5,8 @@
 use super::Directory;
 use crate::error::{Doing, Result};
 use crate::oci::mount_options::Options;
+use crate::oci::mountpoints::{Target, find_or_make};
 use crate::oci::mounts::{Ground, change, make};
-use crate::oci::resolve::{self, Target};
 use crate::oci::rootfs::{attach, clone_tree};
 use rustix::fs::{AtFlags, Mode, OFlags, mkdirat, openat, symlinkat};
 use rustix::io::Errno;
@@ -17,7 +17,7 @@ use std::path::Path;
 /// Mounts the hierarchies of the container: version 2 by itself, version 1 as a directory of hierarchies.
 pub fn mount(ground: &Ground<'_>, destination: &Path, options: &Options) -> Result<OwnedFd> {
     let doing = || format!("mount the cgroups to {}", destination.display());
-    let target = resolve::find_or_make(ground.root, destination, Target::Directory)?;
+    let target = find_or_make(ground.root, destination, Target::Directory, ground.note)?;
     let directories = &ground.cgroups.0;
     let tree = match directories.as_slice() {
         [only] if only.unified => hierarchy(only, ground)?,

@@ -46,6 +46,7 @@ impl Commit {
             base: &base,
             upper,
             owners: parts.owners,
+            mountpoints: &parts.mountpoints,
             unpack: UnpackOptions::default(),
             created: &log::rfc3339(SystemTime::now()),
             created_by: &container.record.command.join(" "),
