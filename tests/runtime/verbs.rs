@@ -393,3 +393,30 @@ fn sysctls_of_the_host_are_refused() {
         bundle.set("/linux/sysctl", json!({"net.ipv4.ip_forward": "1"})).without_namespace("network").create().fails();
     assert!(said.contains("would change the host"), "{said}");
 }
+
+/// It moves itself there, or is born there, before it does anything else: nothing of it, and nothing that it starts, may be elsewhere.
+#[test]
+fn a_process_is_in_every_hierarchy_from_the_beginning() {
+    needs!(machine::root(), machine::program("busybox"));
+    let mut bundle = Bundle::ours();
+    let path = format!("/{}", bundle.id);
+    bundle.without_namespace("cgroup").set("/linux/cgroupsPath", json!(path));
+    let elsewhere = |said: &str| {
+        assert!(said.lines().count() > 0, "{said}");
+        // A controller that is mounted nowhere is listed at the root of its hierarchy, with everybody else in it.
+        let mounted = |line: &&str| {
+            let name = line.split(':').nth(1).unwrap();
+            let host = fs::read_to_string("/proc/self/mountinfo").unwrap();
+            host.lines().any(|mount| match name {
+                "" => mount.contains(" - cgroup2 "),
+                name => mount.contains(" - cgroup ") && mount.split([',', ' ']).any(|word| word == name),
+            })
+        };
+        said.lines().filter(mounted).filter(|line| !line.ends_with(&path)).map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(elsewhere(&bundle.sh("cat /proc/self/cgroup")), Vec::<String>::new());
+    let shifted = json!({"boottime": {"secs": 100, "nanosecs": 0}});
+    bundle.push("/linux/namespaces", json!({"type": "time"})).set("/linux/timeOffsets", shifted);
+    assert_eq!(elsewhere(&bundle.sh("cat /proc/self/cgroup")), Vec::<String>::new(), "by way of a process in between");
+    assert_eq!(elsewhere(&bundle.running().exec("cat /proc/self/cgroup").ok()), Vec::<String>::new());
+}

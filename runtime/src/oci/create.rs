@@ -3,6 +3,7 @@
 //! Owns the runtime's half of the conversation with the process that becomes init. Invariant: an error leaves no process, cgroup
 //! or directory behind.
 
+use super::cgroup::entrance::Entrance;
 use super::cgroup::path::CgroupPath;
 use super::cgroup::{self, Membership};
 use super::console::Receiver;
@@ -209,7 +210,7 @@ fn make(root: &Root, options: &Options, then: Then) -> Result<Made> {
         streams: options.streams.as_ref(),
         user: options.user.as_deref(),
     };
-    let mut birth = Birth { claim, saved, child: None, init: None };
+    let mut birth = Birth { claim, saved, child: None, init: None, is_born_inside: false };
     let made = birth.attend(job, &maps, then, options.pid_file.as_deref());
     match made.and_then(|made| pidfd_socket.map_or(Ok(()), |socket| socket.send(made.0, pidfd::INIT)).map(|()| made)) {
         Ok((pid, line)) => {
@@ -232,6 +233,20 @@ struct Birth {
     /// The process that was forked, and init, which may be another.
     child: Option<Pid>,
     init: Option<Pid>,
+    /// Whether the child began in its cgroup of version 2, or there is none.
+    is_born_inside: bool,
+}
+
+/// Forks into new namespaces, and into the cgroup of version 2 where the kernel lets us. Answers whether it did.
+pub fn fork(birth: u64, entrance: &Entrance) -> Result<(Option<Pid>, bool)> {
+    let doing = || "make a process in the namespaces of linux.namespaces".to_owned();
+    match clone::fork_into(birth, entrance.unified()) {
+        Err(error) if entrance.unified().is_some() => {
+            log::debug(&format!("no process is born in the cgroup: {error}"));
+            Ok((clone::fork(birth).doing(doing)?, false))
+        }
+        forked => Ok((forked.doing(doing)?, true)),
+    }
 }
 
 impl Birth {
@@ -244,11 +259,18 @@ impl Birth {
         }
         let (spec, process, has_step) = (job.spec, job.process, job.plan.needs_step());
         let birth = if has_step { 0 } else { job.plan.birth().bits() as u64 };
-        let Some(child) = clone::fork(birth).doing(|| "make the namespaces of linux.namespaces".into())? else {
+        let entrance = self.saved.cgroups.entrance()?;
+        let (forked, is_born_inside) = fork(birth, &entrance)?;
+        self.is_born_inside = is_born_inside;
+        let Some(child) = forked else {
             drop(line);
+            if let Err(error) = entrance.enter() {
+                init::fail(&inside, &error);
+            }
+            drop(entrance);
             init::run(job, inside)
         };
-        drop((inside, job.trees, job.rootfs_tree));
+        drop((entrance, inside, job.trees, job.rootfs_tree));
         self.child = Some(child);
         let makes_user = job.plan.makes(Kind::User);
         if !has_step && !makes_user {
@@ -289,7 +311,9 @@ impl Birth {
     fn welcome(&mut self, init: Pid, process: &Process, line: &Line) -> Result<()> {
         self.init = Some(init);
         let pid = init.as_raw_nonzero().get();
-        self.saved.cgroups.join(pid)?;
+        if !self.is_born_inside {
+            self.saved.cgroups.join_unified(pid)?;
+        }
         rlimits::set(Some(init), &rlimits::early(process.rlimits().as_deref().unwrap_or_default()))?;
         if let Some(score) = process.oom_score_adj() {
             fs::write(format!("/proc/{pid}/oom_score_adj"), score.to_string())

@@ -4,7 +4,7 @@
 //! container's own process unless the caller asks for them.
 
 use super::console::{Console, Receiver};
-use super::create::{Then, activation, receiver};
+use super::create::{Then, activation, fork, receiver};
 use super::foreground::Attention;
 use super::init::{self, Streams};
 use super::pidfd::{self, PidfdSocket};
@@ -100,16 +100,23 @@ pub fn exec(root: &Root, options: &Options) -> Result<i32> {
     if then == Then::Attend {
         nix::sys::prctl::set_child_subreaper(true).doing(|| "become the reaper of the process".into())?;
     }
-    let Some(step) = clone::fork(0).doing(|| "fork".into())? else {
+    let entrance = cgroups.entrance()?;
+    let (forked, is_born_inside) = fork(0, &entrance)?;
+    let Some(step) = forked else {
         drop(line);
+        if let Err(error) = entrance.enter() {
+            init::fail(&inside, &error);
+        }
+        drop(entrance);
         let Err(error) = enter(&job, &inside);
         init::fail(&inside, &error)
     };
-    drop(inside);
+    drop((entrance, inside));
     // Begun before the process is: what it prints may be answered with a signal at once.
     let attention = (then == Then::Attend).then(Attention::begin).transpose()?;
     let mut started = None;
-    match converse(&line, step, &cgroups, options, pidfd_socket.as_ref(), &mut started) {
+    let joining = (!is_born_inside).then_some(&cgroups);
+    match converse(&line, step, joining, options, pidfd_socket.as_ref(), &mut started) {
         Ok(pid) => match attention {
             Some(attention) => attention.attend(pid, receiver.map(Receiver::receive).transpose()?.flatten()),
             None => Ok(0),
@@ -128,16 +135,18 @@ pub fn exec(root: &Root, options: &Options) -> Result<i32> {
     }
 }
 
-/// The runtime's half: brings both processes into the cgroup, hears of the second one's number, and waits until it runs.
+/// The runtime's half: brings both processes into the cgroup if they were not born there, hears of the second one's number, and waits until it runs.
 fn converse(
     line: &Line,
     step: Pid,
-    cgroups: &super::cgroup::Membership,
+    joining: Option<&super::cgroup::Membership>,
     options: &Options,
     pidfd_socket: Option<&PidfdSocket>,
     started: &mut Option<Pid>,
 ) -> Result<i32> {
-    cgroups.join(step.as_raw_nonzero().get())?;
+    if let Some(cgroups) = joining {
+        cgroups.join_unified(step.as_raw_nonzero().get())?;
+    }
     line.go(b"")?;
     loop {
         match line.wait()? {

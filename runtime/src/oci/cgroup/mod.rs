@@ -4,6 +4,7 @@
 //! Invariant: what cannot be had is an error only if a limit asked for it; who asks for no limit can do without cgroups.
 
 pub mod devices;
+pub mod entrance;
 pub mod layout;
 pub mod mount;
 pub mod path;
@@ -233,12 +234,9 @@ impl Membership {
         self.0.iter().find(|directory| directory.unified)
     }
 
-    /// Brings a process in.
-    pub fn join(&self, pid: i32) -> Result<()> {
-        for directory in &self.0 {
-            put(&directory.path, "cgroup.procs", &pid.to_string())?;
-        }
-        Ok(())
+    /// Brings in a process that could not be born there: see `entrance` for why that is worth while.
+    pub fn join_unified(&self, pid: i32) -> Result<()> {
+        self.unified().map_or(Ok(()), |directory| put(&directory.path, "cgroup.procs", &pid.to_string()))
     }
 
     /// Everybody inside.
