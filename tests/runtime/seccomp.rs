@@ -1,7 +1,8 @@
 //! Seccomp profiles: each operator, each answer.
 
-use crate::bundle::Bundle;
+use crate::bundle::{Bundle, chmod};
 use serde_json::{Value, json};
+use std::fs;
 use support::{machine, needs};
 
 fn filtered(rules: Value) -> Bundle {
@@ -91,4 +92,39 @@ fn exec_is_filtered_too() {
     needs!(machine::root(), machine::program("busybox"));
     let mut bundle = filtered(json!([{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO"}]));
     assert!(bundle.running().exec("mkdir /tmp/x 2>&1; true").ok().contains("not permitted"));
+}
+
+/// Whatever lies where compiled filters are kept: the profile is what counts.
+#[test]
+fn a_kept_filter_does_what_the_profile_says_and_a_false_one_does_nothing() {
+    needs!(machine::root(), machine::program("busybox"));
+    let mut bundle = Bundle::ours();
+    let filters = bundle.path().join("filters");
+    bundle.before = vec!["env".to_owned(), format!("LAMINA_FILTERS={}", filters.display())];
+    let deny = |bundle: &mut Bundle, number: u32| {
+        let rule = json!([{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO", "errnoRet": number}]);
+        bundle.set("/linux/seccomp", json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": rule}));
+        bundle.sh("mkdir /tmp/x 2>&1; true")
+    };
+    let kept = || fs::read_dir(&filters).unwrap().map(|entry| entry.unwrap().path()).collect::<Vec<_>>();
+    for _ in 0..2 {
+        assert!(deny(&mut bundle, 28).contains("No space left"));
+        assert_eq!(kept().len(), 1);
+    }
+    let strict = kept().remove(0);
+    assert!(deny(&mut bundle, 30).contains("Read-only file system"), "another profile is compiled anew");
+    assert_eq!(kept().len(), 2);
+    let other = kept().into_iter().find(|path| *path != strict).unwrap();
+    let whole = fs::read(&strict).unwrap();
+    for false_one in [fs::read(&other).unwrap(), whole[..whole.len() - 8].to_vec(), Vec::new()] {
+        fs::write(&strict, false_one).unwrap();
+        assert!(deny(&mut bundle, 28).contains("No space left"));
+        assert_eq!(fs::read(&strict).unwrap(), whole, "it is replaced");
+    }
+    // That of the other profile under this one's name, as somebody could write it who may write to the directory.
+    fs::write(&strict, &whole).unwrap();
+    chmod(&filters, 0o770);
+    assert!(deny(&mut bundle, 28).contains("No space left"));
+    assert!(deny(&mut bundle, 5).contains("Input/output error"));
+    assert_eq!(kept().len(), 2, "nothing is kept where others may write");
 }

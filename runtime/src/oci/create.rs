@@ -161,7 +161,7 @@ fn make(root: &Root, options: &Options, then: Then) -> Result<Made> {
     if plan.makes(Kind::User) {
         maps.check()?;
     }
-    let filter = linux.seccomp().as_ref().map(Filter::compile).transpose()?;
+    let filter = linux.seccomp().as_ref().map(Filter::of).transpose()?;
     let receiver = receiver(process, options.console_socket.as_deref(), then)?;
     let pidfd_socket = options.pidfd_socket.as_deref().map(PidfdSocket::connect).transpose()?;
 

@@ -87,7 +87,7 @@ pub fn exec(root: &Root, options: &Options) -> Result<i32> {
         options,
         init,
         foreign: namespaces::foreign(container.saved.pid)?,
-        filter: profile.map(Filter::compile).transpose()?,
+        filter: profile.map(Filter::of).transpose()?,
         console: receiver.as_ref().map(Receiver::inside),
     };
     let mut cgroups = container.saved.cgroups.clone();

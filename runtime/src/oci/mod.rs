@@ -14,6 +14,7 @@ pub mod capabilities;
 pub mod cgroup;
 pub mod console;
 pub mod devices;
+pub mod filter_cache;
 pub mod hooks;
 pub mod id_maps;
 pub mod idle_namespace;

@@ -1,70 +1,138 @@
-//! Seccomp profiles of config.json, compiled by libseccomp.
+//! Seccomp profiles of config.json, compiled by libseccomp or found compiled.
 //!
 //! Invariant: the whole profile is understood or refused before the container is made; only system calls that this kernel's
 //! library does not know by name are left out, as the specification's callers list those of every architecture.
 
+use super::filter_cache::{FilterCache, INSTRUCTION_BYTES};
 use super::log;
-use crate::error::{Error, Result};
-use libseccomp::{ScmpAction, ScmpArch, ScmpArgCompare, ScmpCompareOp, ScmpFilterContext, ScmpSyscall};
+use crate::error::{Doing, Error, Result};
+use crate::sys::seccomp::{Instruction, set_filter};
+use lamina_snapshotter::digest::Digest;
+use libseccomp::{
+    ScmpAction, ScmpArch, ScmpArgCompare, ScmpCompareOp, ScmpFilterContext, ScmpSyscall, ScmpVersion, get_api,
+};
 use oci_spec::runtime::{
     Arch, LinuxSeccomp, LinuxSeccompAction as Action, LinuxSeccompArg, LinuxSeccompFilterFlag as Flag,
     LinuxSeccompOperator as Operator, LinuxSyscall,
 };
+use rustix::fs::{MemfdFlags, memfd_create};
+use std::fs::File;
+use std::io::{Read as _, Seek as _};
 
 /// What a filter returns where config.json names no number. Source: config-linux.md, "Seccomp".
 const ERRNO_DEFAULT: u32 = libc::EPERM as u32;
 
 /// A compiled profile.
-#[derive(Debug)]
-pub struct Filter(ScmpFilterContext);
+#[derive(Debug, PartialEq, Eq)]
+pub struct Filter {
+    program: Vec<Instruction>,
+    /// `SECCOMP_FILTER_FLAG_*`.
+    flags: libc::c_ulong,
+}
 
 fn problem(place: &str) -> impl Fn(libseccomp::error::SeccompError) -> Error + '_ {
     move |error| Error::invalid(format!("linux.seccomp.{place}"), error.to_string())
 }
 
 impl Filter {
-    /// Compiles a profile.
-    pub fn compile(profile: &LinuxSeccomp) -> Result<Self> {
-        if profile.listener_path().is_some()
-            || profile.syscalls().iter().flatten().any(|rule| rule.action() == Action::ScmpActNotify)
-        {
-            return Err(Error::unsupported("linux.seccomp.listenerPath (SCMP_ACT_NOTIFY)", "use another action"));
+    /// The filter of a profile: as it was kept, else compiled, and then kept.
+    pub fn of(profile: &LinuxSeccomp) -> Result<Self> {
+        Filter::with(profile, FilterCache::of_user().as_ref())
+    }
+
+    fn with(profile: &LinuxSeccomp, cache: Option<&FilterCache>) -> Result<Self> {
+        let flags = flags(profile)?;
+        let key = key(profile)?;
+        if let Some(bytes) = cache.and_then(|cache| cache.find(&key)) {
+            return Ok(Filter { program: instructions(&bytes), flags });
         }
-        let default = action(profile.default_action(), profile.default_errno_ret(), "defaultAction")?;
-        let mut filter = ScmpFilterContext::new(default).map_err(problem("defaultAction"))?;
-        // Whether new privileges are ruled out is process.noNewPrivileges' to say.
-        filter.set_ctl_nnp(false).map_err(problem("defaultAction"))?;
-        for name in profile.architectures().iter().flatten() {
-            let architecture = architecture(*name)?;
-            if !filter.is_arch_present(architecture).map_err(problem("architectures"))? {
-                filter.add_arch(architecture).map_err(problem("architectures"))?;
-            }
+        let bytes = compile(profile)?;
+        if let Some(cache) = cache {
+            cache.keep(&key, &bytes);
         }
-        for flag in profile.flags().iter().flatten() {
-            match flag {
-                Flag::SeccompFilterFlagLog => filter.set_ctl_log(true),
-                Flag::SeccompFilterFlagSpecAllow => filter.set_ctl_ssb(true),
-                // One thread, so all threads.
-                Flag::SeccompFilterFlagTsync => continue,
-                Flag::SeccompFilterFlagWaitKillableRecv => {
-                    return Err(Error::unsupported(
-                        "linux.seccomp.flags: SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV",
-                        "it is for a listener",
-                    ));
-                }
-            }
-            .map_err(problem("flags"))?;
-        }
-        for rule in profile.syscalls().iter().flatten() {
-            add(&mut filter, rule, default)?;
-        }
-        Ok(Filter(filter))
+        Ok(Filter { program: instructions(&bytes), flags })
     }
 
     /// Puts the calling process under the filter, for good.
     pub fn load(&self) -> Result<()> {
-        self.0.load().map_err(problem("syscalls: load the filter"))
+        set_filter(&self.program, self.flags).doing(|| "load the filter of linux.seccomp".into())
     }
+}
+
+/// What decides on the instructions: what was asked for, and who compiles it for which kernel.
+fn key(profile: &LinuxSeccomp) -> Result<Digest> {
+    let version = ScmpVersion::current().map_err(problem("syscalls"))?;
+    let text = serde_json::to_string(profile).map_err(|error| Error::invalid("linux.seccomp", error.to_string()))?;
+    let compiler = format!(
+        "lamina-oci {} {} libseccomp {version} api {}\n",
+        env!("CARGO_PKG_VERSION"),
+        std::env::consts::ARCH,
+        get_api()
+    );
+    Ok(Digest::of((compiler + &text).as_bytes()))
+}
+
+/// How the filter is loaded, which is no part of its instructions.
+fn flags(profile: &LinuxSeccomp) -> Result<libc::c_ulong> {
+    let mut flags = 0;
+    for flag in profile.flags().iter().flatten() {
+        flags |= match flag {
+            Flag::SeccompFilterFlagLog => libc::SECCOMP_FILTER_FLAG_LOG,
+            Flag::SeccompFilterFlagSpecAllow => libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW,
+            // One thread, so all threads.
+            Flag::SeccompFilterFlagTsync => 0,
+            Flag::SeccompFilterFlagWaitKillableRecv => {
+                return Err(Error::unsupported(
+                    "linux.seccomp.flags: SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV",
+                    "it is for a listener",
+                ));
+            }
+        };
+    }
+    Ok(flags)
+}
+
+fn instructions(bytes: &[u8]) -> Vec<Instruction> {
+    let (whole, _) = bytes.as_chunks::<INSTRUCTION_BYTES>();
+    whole
+        .iter()
+        .map(|&[c0, c1, jump_true, jump_false, k0, k1, k2, k3]| Instruction {
+            code: u16::from_ne_bytes([c0, c1]),
+            jump_true,
+            jump_false,
+            constant: u32::from_ne_bytes([k0, k1, k2, k3]),
+        })
+        .collect()
+}
+
+/// Compiles a profile into instructions.
+fn compile(profile: &LinuxSeccomp) -> Result<Vec<u8>> {
+    if profile.listener_path().is_some()
+        || profile.syscalls().iter().flatten().any(|rule| rule.action() == Action::ScmpActNotify)
+    {
+        return Err(Error::unsupported("linux.seccomp.listenerPath (SCMP_ACT_NOTIFY)", "use another action"));
+    }
+    let default = action(profile.default_action(), profile.default_errno_ret(), "defaultAction")?;
+    let mut filter = ScmpFilterContext::new(default).map_err(problem("defaultAction"))?;
+    for name in profile.architectures().iter().flatten() {
+        let architecture = architecture(*name)?;
+        if !filter.is_arch_present(architecture).map_err(problem("architectures"))? {
+            filter.add_arch(architecture).map_err(problem("architectures"))?;
+        }
+    }
+    for rule in profile.syscalls().iter().flatten() {
+        add(&mut filter, rule, default)?;
+    }
+    export(&filter)
+}
+
+fn export(filter: &ScmpFilterContext) -> Result<Vec<u8>> {
+    let doing = || "write the filter of linux.seccomp to memory".to_owned();
+    let mut file = File::from(memfd_create("filter", MemfdFlags::CLOEXEC).doing(doing)?);
+    filter.export_bpf(&file).map_err(problem("syscalls"))?;
+    let mut bytes = Vec::new();
+    file.rewind().and_then(|()| file.read_to_end(&mut bytes)).doing(doing)?;
+    Ok(bytes)
 }
 
 fn add(filter: &mut ScmpFilterContext, rule: &LinuxSyscall, default: ScmpAction) -> Result<()> {
@@ -156,4 +224,38 @@ fn architecture(name: Arch) -> Result<ScmpArch> {
         Arch::ScmpArchRiscv64 => ScmpArch::Riscv64,
         other => return Err(Error::unsupported(format!("linux.seccomp.architectures: {other}"), "remove it")),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn profile(number: u32) -> LinuxSeccomp {
+        let text = format!(
+            r#"{{"defaultAction": "SCMP_ACT_ALLOW", "flags": ["SECCOMP_FILTER_FLAG_LOG"],
+                "syscalls": [{{"names": ["mkdir"], "action": "SCMP_ACT_ERRNO", "errnoRet": {number}}}]}}"#
+        );
+        serde_json::from_str(&text).unwrap()
+    }
+
+    #[test]
+    fn a_filter_is_the_same_kept_and_compiled_and_another_for_another_profile() {
+        let home = tempfile::tempdir().unwrap();
+        let cache = FilterCache::open(&home.path().join("filters")).unwrap().unwrap();
+        let files = || std::fs::read_dir(home.path().join("filters")).unwrap().count();
+        let plain = Filter::with(&profile(28), None).unwrap();
+        assert_eq!(files(), 0);
+        for _ in 0..2 {
+            assert_eq!(Filter::with(&profile(28), Some(&cache)).unwrap(), plain);
+            assert_eq!(files(), 1);
+        }
+        assert_ne!(Filter::with(&profile(29), Some(&cache)).unwrap(), plain);
+        assert_eq!(files(), 2);
+        assert_eq!(plain.flags, libc::SECCOMP_FILTER_FLAG_LOG);
+        // It is the kept one that is used, as its key says that nothing else has changed.
+        let key = key(&profile(28)).unwrap();
+        cache.keep(&key, &[6, 0, 0, 0, 0, 0, 0, 0]);
+        let kept = Filter::with(&profile(28), Some(&cache)).unwrap();
+        assert_eq!(kept.program, [Instruction { code: 6, jump_true: 0, jump_false: 0, constant: 0 }]);
+    }
 }

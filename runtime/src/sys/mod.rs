@@ -9,6 +9,7 @@ pub mod exec;
 pub mod keyring;
 pub mod mount;
 pub mod schedule;
+pub mod seccomp;
 
 use std::io;
 
