@@ -402,3 +402,42 @@ fn a_user_without_privilege_commits_the_owners_of_the_image() {
     assert_eq!((found.uid(), found.gid()), (1000, 2000));
     assert_eq!(fs::metadata(shown.path()).expect("stat").uid(), 0, "the root stays root's");
 }
+
+#[test]
+fn a_copy_to_a_link_goes_to_where_it_leads_inside_the_container() {
+    needs!(missing(), machine::root());
+    let front = Front::with_image();
+    let outside = front.scratch("outside");
+    fs::write(&outside, "the host's").expect("write");
+    let up = "../".repeat(30);
+    let script = format!(
+        "ln -s /srv/kept absolute; ln -s {up}srv/kept srv/above; ln -s {} srv/out; ln -s kept srv/beside; echo old >srv/kept",
+        outside.display()
+    );
+    front.run(&[
+        "run",
+        "--name",
+        "web",
+        "app:1",
+        "sh",
+        "-c",
+        &format!("{script}; mkdir -p .{}", front.scratch("").display()),
+    ]);
+    let source = front.scratch("source");
+    for (to, place) in
+        [("/absolute", "/srv/kept"), ("/srv/above", "/srv/kept"), ("srv/beside", "/srv/kept"), ("/srv/out", "/srv/out")]
+    {
+        fs::write(&source, to).expect("write");
+        front.run(&["cp", source.to_str().expect("UTF-8"), &format!("web:{to}")]);
+        let read = front.scratch("read");
+        front.run(&["cp", "-L", &format!("web:{place}"), read.to_str().expect("UTF-8")]);
+        assert_eq!(fs::read_to_string(read).expect("read"), to);
+        let link = front.scratch("link");
+        front.run(&["cp", &format!("web:{to}"), link.to_str().expect("UTF-8")]);
+        assert!(link.is_symlink(), "the link stays");
+        fs::remove_file(link).expect("unlink");
+    }
+    assert_eq!(fs::read_to_string(&outside).expect("read"), "the host's");
+    let refused = front.refusal(&["cp", "web:/srv/kept", "other:/srv"]);
+    assert!(refused.contains("copying between containers is not supported"), "{refused}");
+}

@@ -13,7 +13,8 @@ use super::record::Container;
 use super::start;
 use crate::oci::resolve;
 use nix::sched::CloneFlags;
-use rustix::fs::{Mode, OFlags, openat};
+use rustix::fs::{Mode, OFlags, openat, readlinkat};
+use rustix::io::Errno;
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io::{self, BufReader, BufWriter, PipeReader, PipeWriter};
@@ -23,6 +24,8 @@ use std::path::Path;
 
 /// What a packed file or directory is called until its place is known.
 const PARCEL: &str = "parcel";
+/// As many links as the kernel follows in one name.
+const LINKS_MAX: usize = 40;
 /// Bytes that are handed on at once.
 const BUFFER_BYTES: usize = 256 << 10;
 
@@ -151,15 +154,75 @@ fn place(root: BorrowedFd<'_>, to: &Path, parcel: Option<&Parcel>) -> Result<(Ow
         (Some(_), Some(parcel)) if parcel.is_dir => Err(refused("a directory cannot take the place of a file")),
         (Some(_), Some(_)) if wants_dir => Err(refused("it is no directory")),
         (None, Some(parcel)) if !parcel.is_dir && wants_dir => Err(refused("the directory does not exist")),
-        (_, Some(_)) => {
-            let whole = resolve::lexical(to);
-            let name = whole.file_name().ok_or_else(|| refused("it has no name"))?.to_owned();
-            let dir = resolve::find(root, whole.parent().unwrap_or(Path::new("/")))?;
-            let dir = dir.ok_or_else(|| refused("its directory does not exist"))?;
-            match resolve::is_directory(&dir)? {
-                true => Ok((dir, Some(name))),
-                false => Err(refused("what should be its directory is a file")),
-            }
+        (_, Some(_)) => file_place(root, to).map(|(dir, name)| (dir, Some(name))),
+    }
+}
+
+/// The directory and the name of what is no directory: where a link ends, whether something is there or not.
+fn file_place(root: BorrowedFd<'_>, to: &Path) -> Result<(OwnedFd, OsString)> {
+    let refused = |why: &'static str| Error::Destination { path: to.to_owned(), why };
+    let mut whole = Path::new("/").join(to);
+    for _ in 0..LINKS_MAX {
+        let name = whole.file_name().ok_or_else(|| refused("it has no name"))?.to_owned();
+        // With its `..`, which the kernel resolves behind the links before it.
+        let before = whole.parent().unwrap_or(Path::new("/")).to_owned();
+        let dir = resolve::find(root, &before)?.ok_or_else(|| refused("its directory does not exist"))?;
+        if !resolve::is_directory(&dir)? {
+            return Err(refused("what should be its directory is a file"));
         }
+        match readlinkat(&dir, &name, Vec::new()) {
+            Ok(link) => whole = before.join(OsStr::from_bytes(link.as_bytes())),
+            Err(Errno::INVAL | Errno::NOENT) => return Ok((dir, name)),
+            Err(errno) => return Err(Error::io("look at", to)(errno)),
+        }
+    }
+    Err(Error::TooManyLinks { path: to.to_owned() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    #[test]
+    fn a_link_is_followed_to_where_it_ends_inside_the_root() {
+        let home = tempfile::tempdir().unwrap();
+        let root = home.path().join("root");
+        for name in ["root/real/deep", "root/etc", "etc"] {
+            fs::create_dir_all(home.path().join(name)).unwrap();
+        }
+        fs::write(root.join("etc/file"), "").unwrap();
+        for (target, name) in [
+            ("/etc/file", "absolute"),
+            ("../../../etc/file", "above"),
+            ("real/deep", "way"),
+            ("../beside", "real/deep/relative"),
+            ("/etc/none", "dangling"),
+            ("dangling", "twice"),
+            ("loop", "loop"),
+            ("/none/x", "nowhere"),
+        ] {
+            symlink(target, root.join(name)).unwrap();
+        }
+        let opened = File::open(&root).unwrap();
+        let found = |to: &str| {
+            file_place(opened.as_fd(), Path::new(to)).map(|(dir, name)| {
+                let dir = fs::read_link(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&dir))).unwrap();
+                dir.join(name).strip_prefix(&root).unwrap().to_str().unwrap().to_owned()
+            })
+        };
+        for (to, place) in [
+            ("/etc/file", "etc/file"),
+            ("absolute", "etc/file"),
+            ("/above", "etc/file"),
+            ("/way/relative", "real/beside"),
+            ("/way/../new", "real/new"),
+            ("/dangling", "etc/none"),
+            ("/twice", "etc/none"),
+        ] {
+            assert_eq!(found(to).unwrap(), place, "{to}");
+        }
+        assert!(matches!(found("/loop"), Err(Error::TooManyLinks { .. })));
+        assert!(matches!(found("/nowhere"), Err(Error::Destination { .. })));
     }
 }
