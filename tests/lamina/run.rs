@@ -1,6 +1,7 @@
 //! What a container is made of: its files and their owners, its process, its environment, its limits.
 
 use serde_json::json;
+use support::person::Person;
 use support::{machine, needs};
 
 use crate::place::{IMAGE, Place, Way};
@@ -139,4 +140,21 @@ fn system_calls_are_filtered_unless_unconfined() {
     };
     assert_eq!(mode(&[]).as_deref(), Some("2"));
     assert_eq!(mode(&["--security-opt", "seccomp=unconfined"]).as_deref(), Some("0"));
+}
+
+#[test]
+fn a_person_with_one_id_is_told_so_once_and_a_script_never() {
+    needs!(Way::OneId.missing(), machine::program("setsid"));
+    let place = Place::new(Way::OneId);
+    let command = |word| place.command(&["run", "--rm", IMAGE, "echo", word]);
+    assert_eq!(place.lamina(&["run", "--rm", IMAGE, "true"]).err, "");
+    let mut person = Person::sit_down(&command("first"));
+    person.sees("no range of ids for this user");
+    person.sees("usermod --add-subuids");
+    person.sees("first");
+    assert!(person.child.wait().unwrap().success());
+    let mut person = Person::sit_down(&command("again"));
+    let before = person.sees("again");
+    assert!(person.child.wait().unwrap().success());
+    assert!(!before.contains("no range"), "{before}");
 }

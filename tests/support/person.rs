@@ -45,9 +45,9 @@ impl Person {
         rustix::io::write(&self.master, keys.as_bytes()).expect("keys");
     }
 
-    /// Reads until the text is on the screen, and forgets what was before it.
+    /// Reads until the text is on the screen, and forgets what was until then, which it answers.
     #[track_caller]
-    pub fn sees(&mut self, text: &str) {
+    pub fn sees(&mut self, text: &str) -> String {
         let mut buffer = [0_u8; 4096];
         while !self.seen.contains(text) {
             self.wait_for_more(text);
@@ -56,7 +56,7 @@ impl Person {
             self.seen.push_str(&String::from_utf8_lossy(&buffer[..length]));
         }
         let end = self.seen.find(text).map_or(0, |at| at + text.len());
-        self.seen.drain(..end);
+        self.seen.drain(..end).collect()
     }
 }
 

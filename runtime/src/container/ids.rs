@@ -3,10 +3,16 @@
 //! Owns the choice, and the files subuid(5) and subgid(5). Must not know mounts. Invariant: a range is used only when both files give one and
 //! the programs that map it are there.
 
+use super::error::{Error, Result};
 use crate::oci::id_maps::IdMaps;
 use crate::oci::log;
 use oci_spec::runtime::{LinuxIdMapping, LinuxIdMappingBuilder};
+use std::fs::OpenOptions;
+use std::io::ErrorKind;
 use std::path::Path;
+
+/// In the directory of all containers, once the user has been given the notice.
+const TOLD: &str = "one-id-told";
 
 /// The ids of a container.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,10 +59,25 @@ impl Ids {
     pub fn notice(&self) -> Option<&'static str> {
         match self {
             Ids::One(_) => Some(
-                "no range of ids for this user in /etc/subuid and /etc/subgid (see subuid(5), newuidmap(1)): the container has one id, every file \
-                 shows as root's, and changing owners has no effect",
+                "no range of ids for this user in /etc/subuid and /etc/subgid: containers work, with root as their only user; every file shows as \
+                 root's, and changing owners has no effect. For more users: install uidmap, and as root run \
+                 usermod --add-subuids 100000-165535 --add-subgids 100000-165535 USER",
             ),
             Ids::Host | Ids::Range(_) => None,
+        }
+    }
+
+    /// The notice, if nobody has been given it yet for the containers in this directory, which remembers that.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn first_notice(&self, containers: &Path) -> Result<Option<&'static str>> {
+        let Some(notice) = self.notice() else { return Ok(None) };
+        let told = containers.join(TOLD);
+        match OpenOptions::new().write(true).create_new(true).open(&told) {
+            Ok(_) => Ok(Some(notice)),
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(None),
+            Err(error) => Err(Error::io("create", &told)(error)),
         }
     }
 }
@@ -82,7 +103,7 @@ fn mapping(inside: u32, outside: u32, count: u32) -> LinuxIdMapping {
 }
 
 /// The first range of this user, by name or number. Source: subuid(5).
-fn range(file: &str, uid: u32) -> Result<Range, String> {
+fn range(file: &str, uid: u32) -> std::result::Result<Range, String> {
     let text = std::fs::read_to_string(file).map_err(|error| format!("{file}: {error}"))?;
     let name = nix::unistd::User::from_uid(uid.into()).ok().flatten().map(|user| user.name);
     parse(&text, uid, name.as_deref()).ok_or_else(|| format!("{file} has no range for user {uid}"))

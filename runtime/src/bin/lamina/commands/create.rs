@@ -4,10 +4,12 @@ use super::Place;
 use super::flags::{Flags, Pull};
 use anyhow::{Context as _, bail};
 use clap::Args;
+use lamina_runtime::container::ids::Ids;
 use lamina_runtime::container::{self, Container, filesystem};
-use lamina_runtime::oci::seal;
+use lamina_runtime::oci::{log, seal};
 use std::fs::{self, OpenOptions};
-use std::io::Write as _;
+use std::io::{IsTerminal as _, Write as _};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 /// Make a container that `start` will run
@@ -51,7 +53,18 @@ pub fn make(place: &Place, flags: &Flags) -> anyhow::Result<Container> {
         }
         _ => {}
     }
+    if made.is_ok() && std::io::stderr().is_terminal() {
+        tell_of_ids(&root)?;
+    }
     made
+}
+
+/// Once, and to a person only: a script has nobody who would want to know.
+fn tell_of_ids(root: &Path) -> anyhow::Result<()> {
+    if let Some(notice) = Ids::choose().first_notice(&root.join("containers"))? {
+        log::warn(notice);
+    }
+    Ok(())
 }
 
 /// By a process of its own: a pull has threads, and who starts a container must have none.
