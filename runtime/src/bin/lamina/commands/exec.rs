@@ -2,10 +2,9 @@
 
 use super::Place;
 use super::create::sealed;
-use super::flags::environment;
+use super::flags::ProcessFlags;
 use clap::Args;
 use lamina_runtime::container::exec::{Wish, exec};
-use std::path::PathBuf;
 
 /// Run one more process in a container that runs
 #[derive(Args, Debug)]
@@ -19,18 +18,8 @@ pub struct Exec {
     /// Leave it running
     #[arg(short, long)]
     detach: bool,
-    /// Environment variable, NAME=VALUE, or NAME for the caller's; may be repeated
-    #[arg(short, long, value_name = "NAME[=VALUE]")]
-    env: Vec<String>,
-    /// File with one environment variable a line; may be repeated
-    #[arg(long, value_name = "FILE")]
-    env_file: Vec<PathBuf>,
-    /// Working directory
-    #[arg(short, long, value_name = "DIR")]
-    workdir: Option<String>,
-    /// User, as the container names him
-    #[arg(short, long, value_name = "USER[:GROUP]")]
-    user: Option<String>,
+    #[command(flatten)]
+    process: ProcessFlags,
     /// Name or id
     #[arg(value_name = "CONTAINER")]
     container: String,
@@ -51,9 +40,9 @@ impl Exec {
         let container = place.containers()?.find(&self.container)?;
         let wish = Wish {
             command: self.command,
-            environment: environment(&self.env_file, &self.env)?,
-            directory: self.workdir,
-            user: self.user,
+            environment: self.process.environment()?,
+            directory: self.process.workdir,
+            user: self.process.user,
             terminal: self.tty,
             interactive: self.interactive,
             detach: self.detach,

@@ -1,4 +1,4 @@
-//! The flags that `run` and `create` share.
+//! The flags that `run` and `create` share, and those of any process inside.
 //!
 //! Owns their names, which are docker's, and how they become a wish. Invariant: what cannot be understood is refused before anything is made.
 
@@ -32,6 +32,23 @@ enum Net {
     Host,
 }
 
+/// What a process in a container is to be.
+#[derive(Args, Debug)]
+pub struct ProcessFlags {
+    /// Environment variable, NAME=VALUE, or NAME for the caller's; may be repeated
+    #[arg(short, long, value_name = "NAME[=VALUE]")]
+    env: Vec<String>,
+    /// File with one environment variable a line; may be repeated
+    #[arg(long, value_name = "FILE")]
+    env_file: Vec<PathBuf>,
+    /// Working directory
+    #[arg(short, long, value_name = "DIR")]
+    pub workdir: Option<String>,
+    /// User, as the image names him
+    #[arg(short, long, value_name = "USER[:GROUP]")]
+    pub user: Option<String>,
+}
+
 /// What a container is to be.
 #[derive(Args, Debug)]
 pub struct Flags {
@@ -47,18 +64,8 @@ pub struct Flags {
     /// Name of the container
     #[arg(long)]
     name: Option<Name>,
-    /// Environment variable, NAME=VALUE, or NAME for the caller's; may be repeated
-    #[arg(short, long, value_name = "NAME[=VALUE]")]
-    env: Vec<String>,
-    /// File with one environment variable a line; may be repeated
-    #[arg(long, value_name = "FILE")]
-    env_file: Vec<PathBuf>,
-    /// Working directory
-    #[arg(short, long, value_name = "DIR")]
-    workdir: Option<String>,
-    /// User, as the image names him
-    #[arg(short, long, value_name = "USER[:GROUP]")]
-    user: Option<String>,
+    #[command(flatten)]
+    process: ProcessFlags,
     /// Directory or file of the host inside; may be repeated
     #[arg(short, long, value_name = "SOURCE:DESTINATION[:OPTIONS]")]
     volume: Vec<String>,
@@ -141,9 +148,9 @@ impl Flags {
         Ok(Wish {
             command: self.command.clone(),
             entrypoint: self.entrypoint.clone(),
-            environment: environment(&self.env_file, &self.env)?,
-            directory: self.workdir.clone(),
-            user: self.user.clone(),
+            environment: self.process.environment()?,
+            directory: self.process.workdir.clone(),
+            user: self.process.user.clone(),
             hostname: self.hostname.clone(),
             volumes: self.volume.iter().map(|text| text.parse::<Volume>()).collect::<Result<_, _>>()?,
             tmpfs: self.tmpfs.iter().map(|text| text.parse::<Tmpfs>()).collect::<Result<_, _>>()?,
@@ -171,8 +178,14 @@ impl Flags {
     }
 }
 
-/// Variables of files, then those of the command line; a bare name takes the caller's value, if he has one.
-pub fn environment(files: &[PathBuf], words: &[String]) -> anyhow::Result<Vec<String>> {
+impl ProcessFlags {
+    /// Variables of files, then those of the command line; a bare name takes the caller's value, if he has one.
+    pub fn environment(&self) -> anyhow::Result<Vec<String>> {
+        environment(&self.env_file, &self.env)
+    }
+}
+
+fn environment(files: &[PathBuf], words: &[String]) -> anyhow::Result<Vec<String>> {
     let mut found = Vec::new();
     for file in files {
         let text =
