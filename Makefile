@@ -12,13 +12,14 @@ export LAMINA ?= $(TARGET)/release/lamina
 export LAMINA_OCI ?= $(TARGET)/release/lamina-oci
 export LAMINA_SUITES ?= $(SUITES)/bin
 
-.PHONY: help demo demo-fs test check deps suites-deps rivals-deps compare-suites compare-runtimes bench bench-deps bench-unpack bench-ctr-run build
+.PHONY: help demo demo-fs test check deps suites-deps rivals-deps compare-suites compare-runtimes bench bench-deps bench-unpack bench-ctr-run build soak
 
 help:
 	@echo "make demo            load a Debian image, run it, commit what changed and run that, as an unprivileged user"
 	@echo "make demo-fs         mount a Debian system from three layers by lamina-fs alone, as an unprivileged user"
 	@echo "make test            everything: the oracle, mounted, rootless, snapshotter and third-party suites (root, some 20 minutes)"
 	@echo "make check           what needs no privilege and little time: format, lints, unit tests"
+	@echo "make soak            2,000 containers come and go, and nothing grows or is left (root; some 30 minutes; alone on the machine)"
 	@echo "make bench           Lamina, overlayfs and the FUSE rivals side by side, with plots in target/bench (root; BENCH=--quick for a smoke run)"
 	@echo "make bench-unpack    the same image unpacked by Lamina, umoci, podman and containerd, side by side (root; some 5 minutes)"
 	@echo "make bench-ctr-run   the time of ctr run on Lamina, overlayfs and fuse-overlayfs, side by side (root; some 3 minutes)"
@@ -35,6 +36,10 @@ demo-fs: deps build
 # execve(2), what the others have open: their mounts are busy then, so there is one thread.
 test: deps suites-deps build
 	@if cargo nextest --version >/dev/null 2>&1; then cargo nextest run --workspace --no-fail-fast; else cargo test --workspace --no-fail-fast -- --test-threads=1; fi
+
+# Without nextest, which would end it after half an hour.
+soak: deps build
+	@LAMINA_SOAK=$(or $(LAMINA_SOAK),2000) cargo test --quiet -p lamina-tests --test lamina --test runtime soak:: -- --nocapture --test-threads=1
 
 check:
 	cargo fmt --all --check

@@ -21,6 +21,9 @@ mod run;
 /// The verbs on containers, the monitor, and what is left afterwards.
 mod life;
 
+/// Many short lives beside a long one.
+mod soak;
+
 /// Volumes of the host, anonymous ones, and directories in memory.
 mod mounts;
 

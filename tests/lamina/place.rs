@@ -181,7 +181,7 @@ impl Place {
         let names = fs::read_dir(store.join("containers/names")).into_iter().flatten().flatten();
         found.extend(names.map(|entry| entry.path().display().to_string()));
         let store = store.to_str().unwrap();
-        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+        let mounts = fs::read_to_string("/proc/thread-self/mountinfo").unwrap();
         found.extend(mounts.lines().filter(|line| line.contains(store)).map(str::to_owned));
         for process in fs::read_dir("/proc").unwrap().flatten() {
             // A zombie has no command line: it has ended, and waits for its parent.

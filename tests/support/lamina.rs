@@ -13,7 +13,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout};
 use rustix::process::{Pid, PidfdFlags};
 
 use crate::layers::Layers;
-use crate::machine;
+use crate::{growth, machine};
 
 /// Half an hour, so that only a hang reaches it: a server that ends brings its upper layer to the disk with syncfs(2), which takes all that the
 /// neighbours have written to that filesystem along.
@@ -211,9 +211,7 @@ impl LaminaMount {
 
     /// Resident memory of the server in KiB, from /proc/PID/status.
     pub fn resident_kib(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.server_pid())).expect("status");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("VmRSS");
-        line.trim().trim_end_matches(" kB").parse().expect("a number")
+        growth::resident_kib(self.server_pid().as_raw_nonzero().get())
     }
 
     /// Unmounts and waits until the server has exited; panics if something keeps the mount busy.

@@ -25,6 +25,9 @@ pub mod overlay;
 /// A person at a terminal.
 pub mod person;
 
+/// What a soak compares.
+pub mod growth;
+
 /// Numbers that look random and can be had again.
 pub mod random;
 
