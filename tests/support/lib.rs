@@ -28,6 +28,9 @@ pub mod person;
 /// What a soak compares.
 pub mod growth;
 
+/// A terminal of tmux.
+pub mod tmux;
+
 /// Numbers that look random and can be had again.
 pub mod random;
 
