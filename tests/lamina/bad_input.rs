@@ -66,6 +66,58 @@ fn an_image_of_another_machine_is_told_by_its_name() {
 }
 
 #[test]
+fn a_user_of_the_image_who_is_not_in_it_is_named() {
+    for way in Way::ALL {
+        needs!(way.missing());
+        let place = Place::with_image(way, json!({"Env": ["PATH=/bin"], "User": "nobody-here"}));
+        for words in [&["run", "--rm", IMAGE, "true"][..], &["run", "--rm", "-d", IMAGE, "true"]] {
+            let said = place.lamina(words).fails(125);
+            assert!(
+                said.contains("nobody-here") && said.contains("no matching entries in passwd file"),
+                "{way:?}: {said}"
+            );
+        }
+        assert_eq!(place.leftovers(), Vec::<String>::new(), "{way:?}");
+    }
+}
+
+#[test]
+fn without_a_range_of_ids_another_user_than_root_is_an_error_that_names_the_files() {
+    needs!(Way::OneId.missing());
+    let place = Place::with_image(Way::OneId, json!({"Env": ["PATH=/bin"], "User": "user"}));
+    for words in [&["run", "--rm", IMAGE, "true"][..], &["run", "--rm", "-u", "1000", IMAGE, "true"]] {
+        let said = place.lamina(words).fails(125);
+        assert!(said.contains("user 1000") && said.contains("/etc/subuid") && said.contains("/etc/subgid"), "{said}");
+        assert_eq!(place.leftovers(), Vec::<String>::new());
+    }
+    place.lamina(&["run", "--rm", "-u", "0", IMAGE, "true"]).ok();
+}
+
+/// That it is told of without being asked, and what becomes of the container, is in `life`.
+#[test]
+fn a_command_in_a_container_whose_server_was_killed_fails_and_the_container_can_be_started_anew() {
+    for way in [Way::Root, Way::ManyIds] {
+        needs!(way.missing());
+        let place = Place::new(way);
+        let id = place.running("web");
+        crate::life::await_log(&place, "web", "ready");
+        crate::life::kill(&place, id.trim(), "server");
+        // The monitor hears of it, and writes it down.
+        while crate::life::inspect(&place, "web")["State"]["Error"] == "" {}
+        let said = place.lamina(&["exec", "web", "wc", "/data/file"]).fails(126);
+        assert!(
+            said.contains("was killed by signal 9") && said.contains("stop the container and start it anew"),
+            "{way:?}: {said}"
+        );
+        place.lamina(&["stop", "-t", "0", "web"]).ok();
+        place.lamina(&["start", "web"]).ok();
+        assert_eq!(place.lamina(&["exec", "web", "cat", "/data/file"]).ok(), "of the image\n", "{way:?}");
+        place.lamina(&["rm", "-f", "web"]).ok();
+        assert_eq!(place.leftovers(), Vec::<String>::new(), "{way:?}");
+    }
+}
+
+#[test]
 fn a_container_that_is_not_there_is_named() {
     needs!(Way::Root.missing());
     let place = Place::new(Way::Root);
@@ -86,6 +138,6 @@ fn limits_without_a_cgroup_to_write_are_an_error() {
     needs!(Way::OneId.missing());
     let place = Place::new(Way::OneId);
     let said = place.lamina(&["run", "--rm", "--pids-limit", "10", IMAGE, "true"]).fails(125);
-    assert!(said.contains("pids"), "{said}");
+    assert!(said.contains("pids.max = 10") && said.contains("have it delegated to this user"), "{said}");
     assert_eq!(place.leftovers(), Vec::<String>::new());
 }

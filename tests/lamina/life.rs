@@ -43,7 +43,7 @@ pub fn await_log(place: &Place, name: &str, wanted: &str) {
     follower.wait().unwrap();
 }
 
-fn inspect(place: &Place, name: &str) -> Value {
+pub fn inspect(place: &Place, name: &str) -> Value {
     let text = place.lamina(&["inspect", name]).ok();
     serde_json::from_str::<Value>(&text).unwrap()[0].clone()
 }

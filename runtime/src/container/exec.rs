@@ -6,6 +6,7 @@ use super::error::{Error, Result};
 use super::make::BASE;
 use super::record::{Container, read};
 use super::start::require_running;
+use super::status::Run;
 use crate::bundle;
 use crate::oci::exec::{Options, exec as oci_exec};
 use crate::oci::init::Streams;
@@ -57,7 +58,11 @@ pub fn exec(container: &Container, wish: &Wish) -> Result<u8> {
         streams: streams(wish)?,
         user: Some(user),
     };
-    oci_exec(&container.oci_root(), &options).map(|code| code as u8).map_err(Error::of_start)
+    oci_exec(&container.oci_root(), &options).map(|code| code as u8).map_err(|error| match container.run() {
+        // A program that the kernel cannot read any more looks as if it were not there.
+        Ok(Some(Run { fault: Some(fault), .. })) => Error::CannotRun { sentence: format!("{error}: {fault}") },
+        _ => Error::of_start(error),
+    })
 }
 
 fn process(mut process: Process, wish: &Wish) -> Result<Process> {

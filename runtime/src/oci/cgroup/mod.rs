@@ -196,7 +196,11 @@ impl Membership {
             if !names.iter().any(|name| self.directory(name).is_some()) {
                 return Err(Error::unsupported(
                     format!("a limit of linux.resources ({} = {})", setting.file, setting.value),
-                    format!("no cgroup of ours has the controller {:?}", setting.controller),
+                    format!(
+                        "no cgroup of ours has the controller {:?}; have it delegated to this user (Delegate= in systemd.resource-control(5)), \
+                         run as root, or leave the limit out",
+                        setting.controller
+                    ),
                 ));
             }
         }
