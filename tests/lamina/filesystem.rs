@@ -329,7 +329,13 @@ fn a_container_that_ran_is_read_written_and_committed() {
     ]);
     let running = running.trim();
     check(running);
-    let said = front.run(&["exec", running, "sh", "-c", "ls -ln /srv/made/sub/file; cat /srv/up"]);
+    let said = front.run(&[
+        "exec",
+        running,
+        "sh",
+        "-c",
+        "ls -ln /srv/made/sub/file; until [ -s /srv/up ]; do :; done; cat /srv/up",
+    ]);
     assert!(said.starts_with("-rwxr-xr-x 1 0 0 ") && said.ends_with("up\n"), "{said}");
     front.run(&["commit", running, "app:running"]);
     let inspected = &front.json(&["inspect", running])[0]["State"];

@@ -47,9 +47,10 @@ fn buildah_builds_the_same(podman: &Podman, context: &Path, app: &Tree) {
 fn user_lives(podman: &Podman) {
     podman.run(9, &["--rm", "app", "sh", "-c", "exit 9"]);
     podman.run(127, &["--rm", "app", "no-such-program"]);
-    let script = "trap 'exit 3' TERM; echo logged; sleep 100000 & wait";
+    let script = "trap 'exit 3' TERM; echo logged; echo >/tmp/ready; sleep 100000 & wait";
     podman.run(0, &["--detach", "--name", "two", "app", "sh", "-c", script]);
-    podman.answers(7, &["exec", "two", "sh", "-c", "exit 7"]);
+    // Before its trap is set, the first process of a pid namespace ignores the signal.
+    podman.answers(7, &["exec", "two", "sh", "-c", "until [ -e /tmp/ready ]; do :; done; exit 7"]);
     assert_eq!(podman.podman(&["exec", "--user", "33:33", "two", "id", "-u"]), "33");
     podman.podman(&["stop", "two"]);
     assert_eq!(podman.podman(&["logs", "two"]), "logged");

@@ -93,10 +93,12 @@ fn podman_runs_enters_pauses_and_stops() {
             "box",
             "sh",
             "-c",
-            "trap 'exit 0' TERM; echo logged; sleep 100000 & wait",
+            "trap 'exit 0' TERM; echo logged; echo >/tmp/ready; sleep 100000 & wait",
         ],
     );
-    assert_eq!(podman.answers(0, &["exec", "one", "sh", "-c", "cat /proc/1/comm"]), "sh");
+    // Before its trap is set, the first process of a pid namespace ignores the signal.
+    let ready = "until [ -e /tmp/ready ]; do :; done; cat /proc/1/comm";
+    assert_eq!(podman.answers(0, &["exec", "one", "sh", "-c", ready]), "sh");
     podman.answers(7, &["exec", "one", "sh", "-c", "exit 7"]);
     podman.answers(0, &["pause", "one"]);
     assert_eq!(podman.answers(0, &["inspect", "--format", "{{.State.Status}}", "one"]), "paused");

@@ -334,6 +334,7 @@ fn kill_all_reaches_processes_that_left_the_process_namespace_to_others() {
     };
     let mut processes = listed();
     while processes.len() < 2 {
+        assert_eq!(bundle.status(), "running");
         processes = listed();
     }
     bundle.verb(&["kill", "--all", &bundle.id, "9"]).ok();

@@ -1,14 +1,17 @@
 //! Debian's containerd, with a configuration, root, state and sockets of its own, runs containers of a Debian image on the snapshotter.
 
 use std::fs::{self, File};
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use rustix::process::{PidfdFlags, pidfd_open};
 use support::{machine, needs, skip};
 
 use crate::daemon::{self, Daemon, PLUGIN};
@@ -138,14 +141,16 @@ fn read_below(mountpoint: &Path, name: &str) -> String {
     fs::read_to_string(mountpoint.join(name)).unwrap_or_default()
 }
 
-/// Waits until a container has written more lines to `/log` of its mount than `than`; answers how many.
-fn lines_beyond(mountpoint: &Path, than: usize) -> usize {
+/// Waits until a container has written more lines to `/log` of its mount than `than`; answers how many. `process` is the container's.
+fn lines_beyond(mountpoint: &Path, process: &OwnedFd, than: usize) -> usize {
     loop {
         let lines = read_below(mountpoint, "log").lines().count();
         if lines > than {
             return lines;
         }
         assert_eq!(read_below(mountpoint, "failed"), "", "a write failed");
+        let mut ended = [PollFd::new(process.as_fd(), PollFlags::POLLIN)];
+        assert_eq!(poll(&mut ended, PollTimeout::ZERO), Ok(0), "the container ended");
         std::thread::yield_now();
     }
 }
@@ -198,17 +203,22 @@ fn containerd_runs_commits_and_removes_while_everything_is_killed() {
     let script = "i=0; while :; do echo $i >>/log || echo $i >>/failed; i=$((i+1)); sleep 0.01; done";
     containerd.ctr(&["run", "-d", "--snapshotter", PLUGIN, oci::NAME, "writer", "sh", "-c", script]);
     let log = mountpoint(&daemon, "writer");
-    let mut lines = lines_beyond(&log, 10);
+    let tasks = containerd.text(&["task", "ls"]);
+    let words =
+        tasks.lines().map(|line| line.split_whitespace().collect::<Vec<_>>()).find(|words| words[0] == "writer");
+    let number = words.and_then(|words| rustix::process::Pid::from_raw(words[1].parse().ok()?)).expect("a process");
+    let writer = pidfd_open(number, PidfdFlags::empty()).expect("it lives");
+    let mut lines = lines_beyond(&log, &writer, 10);
     for turn in 0..3 {
         daemon.kill();
-        lines = lines_beyond(&log, lines + 50);
+        lines = lines_beyond(&log, &writer, lines + 50);
         daemon.restart();
-        lines = lines_beyond(&log, lines + 50);
+        lines = lines_beyond(&log, &writer, lines + 50);
         if turn == 1 {
             daemon.terminate();
             daemon.restart();
             containerd.stop();
-            lines = lines_beyond(&log, lines + 50);
+            lines = lines_beyond(&log, &writer, lines + 50);
             containerd.restart();
         }
     }

@@ -1,8 +1,10 @@
 //! runtime.md: what the verbs do, and when they must refuse.
 
 use crate::bundle::{Bundle, Runtime};
+use rustix::event::{PollFd, PollFlags, poll};
 use serde_json::json;
 use std::fs;
+use support::machine;
 
 pub fn create_must_generate_an_error_for_an_id_in_use(runtime: &Runtime) {
     let bundle = Bundle::new(runtime);
@@ -83,18 +85,18 @@ pub fn kill_must_generate_an_error_unless_created_or_running(runtime: &Runtime) 
 
 pub fn kill_must_send_the_signal(runtime: &Runtime) {
     let mut bundle = Bundle::new(runtime);
-    bundle.script(
-        "trap 'echo term > /heard; exit 0' TERM; mkfifo /gate; echo > /gate; while :; do sleep 1000 & wait; done",
-    );
+    bundle.script("trap 'echo term > /heard; exit 0' TERM; echo > /gate; while :; do sleep 1000 & wait; done");
+    let gate = bundle.rootfs().join("gate");
+    machine::run("mkfifo", &[&gate]);
+    // Open at both ends, so that nobody waits for the other.
+    let gate = fs::File::options().read(true).write(true).open(gate).expect("the gate");
     bundle.create().ok();
     bundle.start().ok();
-    // Opening waits for the other end: from then on the trap stands.
-    let gate = bundle.rootfs().join("gate");
     let init = rustix::process::Pid::from_raw(bundle.pid()).expect("init");
-    while !gate.exists() {
-        std::thread::yield_now();
-    }
-    fs::read(&gate).expect("the gate");
+    let process = rustix::process::pidfd_open(init, rustix::process::PidfdFlags::empty()).expect("it lives");
+    let mut either = [PollFd::new(&gate, PollFlags::IN), PollFd::new(&process, PollFlags::IN)];
+    poll(&mut either, None).expect("poll");
+    assert!(!either[0].revents().is_empty(), "it ended before its trap was set");
     bundle.verb(&["kill", &bundle.id, "15"]).ok();
     crate::bundle::await_process(init);
     assert!(bundle.rootfs().join("heard").exists());
