@@ -12,7 +12,7 @@ export LAMINA ?= $(TARGET)/release/lamina
 export LAMINA_OCI ?= $(TARGET)/release/lamina-oci
 export LAMINA_SUITES ?= $(SUITES)/bin
 
-.PHONY: help demo demo-fs test check deps suites-deps rivals-deps compare-suites compare-runtimes bench bench-deps bench-unpack bench-ctr-run build soak
+.PHONY: help demo demo-fs test check deps suites-deps rivals-deps compare-suites compare-runtimes containerd-versions systemd-units bench bench-deps bench-unpack bench-ctr-run build soak
 
 help:
 	@echo "make demo            load a Debian image, run it, commit what changed and run that, as an unprivileged user"
@@ -24,6 +24,8 @@ help:
 	@echo "make bench-unpack    the same image unpacked by Lamina, umoci, podman and containerd, side by side (root; some 5 minutes)"
 	@echo "make bench-ctr-run   the time of ctr run on Lamina, overlayfs and fuse-overlayfs, side by side (root; some 3 minutes)"
 	@echo "make compare-runtimes  the OCI specification's MUSTs asked of lamina-oci, runc and crun (root)"
+	@echo "make containerd-versions  Debian's containerd 1.6, 1.7 and 2 on the snapshotter, up to a pod (root; downloads 200 MB)"
+	@echo "make systemd-units   the snapshotter's units in a Debian that is booted for it (root; downloads 100 MB)"
 	@echo "make compare-suites  the third-party suites on overlayfs, fuse-overlayfs and Lamina, side by side (root)"
 
 demo: deps build
@@ -65,6 +67,13 @@ compare-suites: suites-deps rivals-deps build
 
 compare-runtimes: build
 	@cargo run --quiet --release -p lamina-tests --bin compare-runtimes
+
+# Neither is part of `make test`: they download whole systems.
+containerd-versions: build
+	@scripts/containerd-versions $(SUITE)
+
+systemd-units: build
+	@scripts/systemd-units $(SUITE)
 
 # Rivals that cannot be installed are named by the comparison and left out.
 bench: deps rivals-deps bench-deps build
