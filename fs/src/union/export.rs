@@ -223,12 +223,11 @@ impl Walk<'_> {
         let layer = self.layer(on, stat, path)?;
         let read = || {
             let parent = dir.descriptor(layer.id()).ok_or(Error::NotFound)?;
-            let file = open::open_path(parent, name)?;
             let target = match stat.format() {
-                libc::S_IFLNK => Some(open::read_link_fd(file.as_fd())?),
+                libc::S_IFLNK => Some(open::read_link(parent, name)?),
                 _ => None,
             };
-            Ok((xattrs(file.as_fd())?, target))
+            Ok((xattrs_at(parent, name)?, target))
         };
         let (xattrs, target) = read().map_err(|error| IndexError::Walk { path: path(), error })?;
         let content = target.as_deref().map_or(Content::Leaf, Content::Link);
@@ -242,7 +241,7 @@ impl Walk<'_> {
             self.layer(part.layer, &part.stat, path)?;
         }
         let read = || match parent.map(|parent| parent.descriptor(top.layer)) {
-            Some(descriptor) => xattrs(open::open_path(descriptor.ok_or(Error::NotFound)?, &name)?.as_fd()),
+            Some(descriptor) => xattrs_at(descriptor.ok_or(Error::NotFound)?, &name),
             None => xattrs(self.stack.layer(top.layer)?.root()),
         };
         let xattrs = read().map_err(|error| IndexError::Walk { path: path(), error })?;
@@ -283,7 +282,18 @@ impl IndexError {
 
 /// All attributes as the layer has them; which of them users see depends on the mount.
 fn xattrs(file: BorrowedFd<'_>) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
-    let names = xattr::names(file)?;
+    values(file, &xattr::names(file)?)
+}
+
+/// The same for a name in a directory. Most have none, and one call tells that.
+fn xattrs_at(parent: BorrowedFd<'_>, name: &OsStr) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
+    match xattr::names_at(parent, name)? {
+        none if none.is_empty() => Ok(Vec::new()),
+        names => values(open::open_path(parent, name)?.as_fd(), &names),
+    }
+}
+
+fn values(file: BorrowedFd<'_>, names: &[u8]) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
     let mut found = Vec::new();
     for name in names.split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
         // Gone since it was listed, or listed to those only who may not read it.
