@@ -1,7 +1,10 @@
 //! Pull and push against Debian's docker-registry.
 
+use std::mem::MaybeUninit;
 use std::path::Path;
 
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::fs::inotify;
 use support::{debian, machine, needs};
 
 use crate::command::Images;
@@ -82,6 +85,103 @@ fn blob_with_other_content_is_refused_and_leaves_nothing() {
     let text = other.refusal(&["pull", &name]);
     assert!(text.contains(&digest) && text.contains("has other content"), "{text}");
     other.assert_empty();
+}
+
+/// Less than the test image's lowest layer, and more than the other two: what comes until then is a part of that layer too.
+const STOP_BYTES: u64 = 12_000_000;
+
+#[test]
+fn layer_is_unpacked_while_it_comes() {
+    needs!(missing());
+    let server = Server::open();
+    let name = format!("localhost:{}/app:1", server.port);
+    let images = loaded(&name);
+    images.run(&["push", &name]);
+    let layers = blobs(&images, &name);
+    let (lowest, sizes) = (&layers[0].0, layers.iter().map(|(_, bytes)| *bytes).collect::<Vec<u64>>());
+    assert!(sizes[0] > STOP_BYTES && sizes[1] + sizes[2] < STOP_BYTES, "{sizes:?}");
+    let line = Line::that_stops(server.port, STOP_BYTES);
+    let stopped = format!("localhost:{}/app:1", line.port);
+    let other = Images::new();
+    other.run(&["list"]);
+    std::thread::scope(|scope| {
+        // Before a failure ends the scope, which waits for the pull.
+        let _go_on = Defer(|| line.go_on());
+        let pull = scope.spawn(|| other.run(&["pull", &stopped]));
+        // No layer but the lowest has the name.
+        wait_for_file(&other.root().join("snapshots"), "bin");
+        let whole = other.files_below("blobs").iter().any(|file| file.ends_with(lowest.trim_start_matches("sha256:")));
+        assert!(!whole, "its blob is still on its way");
+        line.go_on();
+        pull.join().expect("it is pulled");
+    });
+    assert_eq!(blobs(&other, &stopped), layers);
+}
+
+/// Does it at the end of the scope.
+struct Defer<F: Fn()>(F);
+
+impl<F: Fn()> Drop for Defer<F> {
+    fn drop(&mut self) {
+        (self.0)();
+    }
+}
+
+/// How long nothing may happen before a wait has failed.
+const WAIT: Timespec = Timespec { tv_sec: 120, tv_nsec: 0 };
+
+/// Waits until something below `top` has the name: the kernel tells of every change, see inotify(7).
+fn wait_for_file(top: &Path, name: &str) {
+    let changes = inotify::init(inotify::CreateFlags::NONBLOCK | inotify::CreateFlags::CLOEXEC).expect("inotify");
+    let mut buffer = [MaybeUninit::uninit(); 4096];
+    loop {
+        let mut dirs = vec![top.to_owned()];
+        while let Some(dir) = dirs.pop() {
+            // Whatever is made after this wakes us; a directory may be gone by now.
+            if inotify::add_watch(&changes, &dir, inotify::WatchFlags::CREATE | inotify::WatchFlags::MOVED_TO).is_err()
+            {
+                continue;
+            }
+            for entry in std::fs::read_dir(&dir).into_iter().flatten().flatten() {
+                if entry.file_name() == name {
+                    return;
+                }
+                if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                    dirs.push(entry.path());
+                }
+            }
+        }
+        let changed = rustix::event::poll(&mut [PollFd::new(&changes, PollFlags::IN)], Some(&WAIT)).expect("poll");
+        assert_ne!(changed, 0, "nothing below {} is called {name}", top.display());
+        let mut told = inotify::Reader::new(&changes, &mut buffer);
+        while told.next().is_ok() {}
+    }
+}
+
+#[test]
+fn layer_that_is_not_what_the_image_says_is_not_pulled() {
+    needs!(missing(), machine::program("skopeo"));
+    let server = Server::open();
+    let name = format!("localhost:{}/app:1", server.port);
+    let images = Images::new();
+    // A configuration that names another content of the lowest layer than that has.
+    let layout = images.scratch("layout");
+    machine::shell(&format!(
+        "cp -r {} {} && cd {}/blobs/sha256
+         entry() {{ grep -l \"$1\" $(find . -size -9k -type f) | sed 's|./||'; }}
+         rename() {{ sum=$(sha256sum \"$1\" | cut -d' ' -f1); mv \"$1\" $sum; }}
+         config=$(entry diff_ids); manifest=$(entry schemaVersion)
+         sed -i -E 's/(\"diff_ids\":\\[\"sha256:)[0-9a-f]{{8}}/\\100000000/' $config && rename $config
+         sed -i s/$config/$sum/ $manifest && old=$manifest && rename $manifest && sed -i s/$old/$sum/ ../../index.json",
+        debian::layout().display(),
+        layout.display(),
+        layout.display()
+    ));
+    let (from, to) = (format!("oci:{}:app", layout.display()), format!("docker://{name}"));
+    machine::run("skopeo", &["copy", "--quiet", "--dest-tls-verify=false", &from, &to]);
+    let text = images.refusal(&["pull", &name]);
+    assert!(text.contains("unpacks to sha256:") && text.contains("the image says sha256:00000000"), "{text}");
+    images.assert_empty();
 }
 
 #[test]

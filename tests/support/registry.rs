@@ -1,12 +1,12 @@
-//! Debian's docker-registry on a loopback port, and a line to it that cuts itself. It owns the process, its storage and the threads
+//! Debian's docker-registry on a loopback port, and a line to it that cuts itself or stops. It owns the process, its storage and the threads
 //! of the line. Invariant: ports are the kernel's choice, read from whoever got them.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
 
 use crate::machine;
 use tempfile::TempDir;
@@ -82,7 +82,7 @@ impl Drop for Server {
     }
 }
 
-/// A line to a registry that is cut once so many bytes have come back, and counts them.
+/// A line to a registry that is cut, or stops, once so many bytes have gone through, and counts them.
 pub struct Line {
     /// Where it listens, on 127.0.0.1.
     pub port: u16,
@@ -91,33 +91,69 @@ pub struct Line {
 
 #[derive(Default)]
 struct Counts {
+    sent: AtomicU64,
     returned: AtomicU64,
     cuts: AtomicUsize,
+    /// The count of returned bytes at which nothing more comes, until it is `None`.
+    stop: Mutex<Option<u64>>,
+    goes_on: Condvar,
 }
 
 impl Line {
     /// `cuts` are the counts of returned bytes, ascending, at which the connection that carries them is cut.
     pub fn to(server: u16, cuts: &'static [u64]) -> Line {
+        Line::open(server, &[], cuts, None)
+    }
+
+    /// The same with counts of bytes that are sent to it.
+    pub fn that_cuts_what_is_sent(server: u16, cuts: &'static [u64]) -> Line {
+        Line::open(server, cuts, &[], None)
+    }
+
+    /// Stops once so many bytes have come back, or a few more on lines beside each other, until `go_on`.
+    pub fn that_stops(server: u16, at: u64) -> Line {
+        Line::open(server, &[], &[], Some(at))
+    }
+
+    fn open(server: u16, sent: &'static [u64], returned: &'static [u64], stop: Option<u64>) -> Line {
         let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
         let port = listener.local_addr().expect("address").port();
-        let counts = Arc::new(Counts::default());
+        let counts = Arc::new(Counts { stop: Mutex::new(stop), ..Counts::default() });
         let shared = Arc::clone(&counts);
         // The threads end with the test's process; none holds what outlives it.
         std::thread::spawn(move || {
             for client in listener.incoming().map_while(Result::ok) {
                 let Ok(upstream) = TcpStream::connect(("127.0.0.1", server)) else { return };
                 let (from, to) = (client.try_clone().expect("dup"), upstream.try_clone().expect("dup"));
-                std::thread::spawn(move || carry(from, to, |_| false));
                 let counts = Arc::clone(&shared);
-                std::thread::spawn(move || carry(upstream, client, |bytes| counts.add(bytes, cuts)));
+                std::thread::spawn(move || carry(from, to, |bytes| counts.cut(&counts.sent, bytes, sent)));
+                let counts = Arc::clone(&shared);
+                std::thread::spawn(move || {
+                    carry(upstream, client, |bytes| {
+                        let cut = counts.cut(&counts.returned, bytes, returned);
+                        counts.wait();
+                        cut
+                    });
+                });
             }
         });
         Line { port, counts }
     }
 
+    /// Lets everything through from now on.
+    pub fn go_on(&self) {
+        *self.counts.stop.lock().expect("no thread panicked") = None;
+        self.counts.goes_on.notify_all();
+    }
+
     /// Bytes that came back from the registry.
     pub fn returned(&self) -> u64 {
         self.counts.returned.load(Ordering::SeqCst)
+    }
+
+    /// Bytes that were sent to the registry.
+    pub fn sent(&self) -> u64 {
+        self.counts.sent.load(Ordering::SeqCst)
     }
 
     /// How often it was cut.
@@ -128,11 +164,18 @@ impl Line {
 
 impl Counts {
     /// Counts, and says whether this connection ends here.
-    fn add(&self, bytes: u64, cuts: &[u64]) -> bool {
-        let total = self.returned.fetch_add(bytes, Ordering::SeqCst) + bytes;
+    fn cut(&self, count: &AtomicU64, bytes: u64, cuts: &[u64]) -> bool {
+        let total = count.fetch_add(bytes, Ordering::SeqCst) + bytes;
         let at = self.cuts.load(Ordering::SeqCst);
         cuts.get(at).is_some_and(|cut| total >= *cut)
             && self.cuts.compare_exchange(at, at + 1, Ordering::SeqCst, Ordering::SeqCst).is_ok()
+    }
+
+    /// Waits where it stops.
+    fn wait(&self) {
+        let stopped = self.stop.lock().expect("no thread panicked");
+        let holds = |stop: &mut Option<u64>| stop.is_some_and(|stop| self.returned.load(Ordering::SeqCst) >= stop);
+        drop(self.goes_on.wait_while(stopped, holds).expect("no thread panicked"));
     }
 }
 

@@ -10,6 +10,7 @@ pub mod progress;
 pub mod reference;
 pub mod registry;
 
+mod arrivals;
 mod commit;
 mod docker;
 mod edit;

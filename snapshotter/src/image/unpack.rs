@@ -40,11 +40,54 @@ impl Default for UnpackOptions {
     }
 }
 
+/// Where the blobs of an image's layers are read from.
+pub trait Source: Sync {
+    /// The blob of the layer at this place, bottom first, from its beginning.
+    ///
+    /// # Errors
+    /// It is not there.
+    fn open(&self, at: usize) -> Result<Box<dyn Read + Send + '_>, ImageError>;
+
+    /// The layer at this place could not be unpacked: no reader needs to go on.
+    fn refuse(&self, at: usize);
+}
+
+/// Blobs that are in the store.
+struct Stored<'a> {
+    store: &'a Store,
+    image: &'a Image,
+}
+
+impl Source for Stored<'_> {
+    fn open(&self, at: usize) -> Result<Box<dyn Read + Send + '_>, ImageError> {
+        let blob = &self.image.layers[at].blob;
+        let found = self.store.blob(blob)?.ok_or_else(|| Error::NoBlob { digest: blob.to_string() })?;
+        Ok(Box::new(open(&found.path)?))
+    }
+
+    fn refuse(&self, _: usize) {}
+}
+
 /// Unpacks the layers that the store does not have; `lease` pins them, until the image is recorded. Its blobs must be there.
 ///
 /// # Errors
 /// What is wrong with a layer; the layers below it that were whole stay until a prune.
 pub fn unpack(
+    store: &Store,
+    lease: &Lease,
+    image: &Image,
+    options: &UnpackOptions,
+    progress: Progress<'_>,
+) -> Result<(), ImageError> {
+    unpack_from(&Stored { store, image }, store, lease, image, options, progress)
+}
+
+/// The same, with blobs from elsewhere, which may still be on their way.
+///
+/// # Errors
+/// As of `unpack`.
+pub fn unpack_from(
+    source: &dyn Source,
     store: &Store,
     lease: &Lease,
     image: &Image,
@@ -58,6 +101,7 @@ pub fn unpack(
         return Ok(());
     }
     let work = Work {
+        source,
         store,
         image,
         options,
@@ -82,6 +126,7 @@ pub fn unpack(
 }
 
 struct Work<'a> {
+    source: &'a dyn Source,
     store: &'a Store,
     image: &'a Image,
     options: &'a UnpackOptions,
@@ -112,8 +157,10 @@ impl Work<'_> {
             match done {
                 Ok(committed) => outcome.committed[at] = committed,
                 Err(error) => {
-                    self.failed.store(true, Ordering::Relaxed);
+                    // The others fail of these two, and must not be taken for the cause.
                     outcome.error.get_or_insert(error);
+                    self.source.refuse(at);
+                    self.failed.store(true, Ordering::Relaxed);
                 }
             }
             drop(outcome);
@@ -128,7 +175,7 @@ impl Work<'_> {
         (self.progress)(Report::Begin { blob, stage, bytes: Some(layer.size) });
         if let Begin::Staging(staging) = self.store.begin_layer(layer.chain_id, parent.as_ref())? {
             let root = open(&staging.path())?;
-            let applied = self.write(layer, &root)?;
+            let applied = self.write(at, layer, &root)?;
             if !self.parent_is_committed(at) {
                 // Whoever failed has said why.
                 return Ok(false);
@@ -139,11 +186,9 @@ impl Work<'_> {
         Ok(true)
     }
 
-    fn write(&self, layer: &Layer, root: &File) -> Result<Applied, ImageError> {
+    fn write(&self, at: usize, layer: &Layer, root: &File) -> Result<Applied, ImageError> {
         let name = layer.blob.to_string();
-        let no_blob = || Error::NoBlob { digest: name.clone() };
-        let file = open(&self.store.blob(&layer.blob)?.ok_or_else(no_blob)?.path)?;
-        let input = Cancellable { file, failed: &self.failed };
+        let input = Cancellable { input: self.source.open(at)?, failed: &self.failed };
         let (blob, stage) = (layer.blob, Stage::Unpack);
         let report = |bytes| (self.progress)(Report::Advance { blob, stage, bytes });
         let (applied, digests) = read_blob(input, self.options.expansion, &report, |content| {
@@ -246,7 +291,7 @@ pub(super) fn open(path: &std::path::Path) -> Result<File, ImageError> {
 
 /// Ends early once another layer has failed.
 struct Cancellable<'a> {
-    file: File,
+    input: Box<dyn Read + Send + 'a>,
     failed: &'a AtomicBool,
 }
 
@@ -254,7 +299,7 @@ impl Read for Cancellable<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match self.failed.load(Ordering::Relaxed) {
             true => Err(io::Error::other("another layer of the image failed")),
-            false => self.file.read(buffer),
+            false => self.input.read(buffer),
         }
     }
 }

@@ -111,6 +111,14 @@ impl BlobStaging {
         self.offset
     }
 
+    /// The file that it comes into, to be read along; it stays readable, published or not.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn reader(&self) -> Result<File> {
+        File::open(&self.path).map_err(Error::io("open", &self.path))
+    }
+
     /// Begins anew, for a source that cannot go on in the middle.
     ///
     /// # Errors

@@ -6,10 +6,12 @@
 //! that comes has the digest that it was asked by, or that the answer announced; credentials go to the registry's own host
 //! and to the token server that it names over TLS, nowhere else.
 
+mod at_once;
 mod auth;
 mod client;
 mod credentials;
 mod error;
+mod fetch;
 mod pull;
 mod push;
 
