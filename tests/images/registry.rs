@@ -68,6 +68,45 @@ fn pull_goes_on_where_the_connection_was_cut() {
     assert_eq!(blobs(&other, &cut), blobs(&images, &name));
 }
 
+/// More than what is sent around blobs: headers and documents.
+const BESIDES_BYTES: u64 = 100_000;
+
+#[test]
+fn push_that_was_cut_goes_on() {
+    needs!(missing());
+    let server = Server::open();
+    let line = Line::that_cuts_what_is_sent(server.port, &[6_000_000, 20_000_000]);
+    let name = format!("localhost:{}/app:1", line.port);
+    let images = loaded(&name);
+    images.run(&["push", &name]);
+    assert_eq!(line.cuts(), 2);
+    let other = Images::new();
+    other.run(&["pull", &name]);
+    assert_eq!(blobs(&other, &name), blobs(&images, &name));
+}
+
+#[test]
+fn blob_that_the_registry_has_is_not_sent() {
+    needs!(missing());
+    let server = Server::open();
+    let line = Line::to(server.port, &[]);
+    let name = format!("localhost:{}/app:1", line.port);
+    let images = loaded(&name);
+    images.run(&["push", &name]);
+    let sent = line.sent();
+    assert!(sent > blobs(&images, &name).iter().map(|(_, bytes)| bytes).sum());
+    images.run(&["push", &name]);
+    assert!(line.sent() < sent + BESIDES_BYTES, "it is in the repository");
+    let elsewhere = format!("localhost:{}/team/other:2", line.port);
+    images.run(&["tag", &name, &elsewhere]);
+    let sent = line.sent();
+    images.run(&["push", &elsewhere]);
+    assert!(line.sent() < sent + BESIDES_BYTES, "it is in a repository that the store has a name of");
+    let other = Images::new();
+    other.run(&["pull", &elsewhere]);
+    assert_eq!(blobs(&other, &elsewhere), blobs(&images, &name));
+}
+
 #[test]
 fn blob_with_other_content_is_refused_and_leaves_nothing() {
     needs!(missing());
