@@ -46,7 +46,7 @@ soak: deps build
 check:
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --quiet -- -D warnings
-	cargo test --quiet --workspace --lib --bins
+	cargo test --quiet --workspace --exclude lamina-tests --lib --bins
 	cargo test --quiet -p lamina-tests --test tidy
 
 build: deps
