@@ -5,9 +5,10 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use nix::mount::{MntFlags, umount2};
 use serde_json::Value;
-use support::{lamina, machine};
+use support::lamina;
+use support::overlay::ReadOnlyOverlay;
+use support::said::Said;
 use tempfile::TempDir;
 
 /// A store and the command on it.
@@ -59,17 +60,13 @@ impl Images {
     /// What it answers on standard output.
     #[track_caller]
     pub fn run<S: AsRef<OsStr>>(&self, arguments: &[S]) -> String {
-        let output = self.output(arguments);
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8(output.stdout).expect("UTF-8")
+        Said::of(&mut self.command(arguments)).ok()
     }
 
     /// What it says when it refuses: one sentence.
     #[track_caller]
     pub fn refusal<S: AsRef<OsStr>>(&self, arguments: &[S]) -> String {
-        let output = self.output(arguments);
-        assert_eq!(output.status.code(), Some(1), "{}", String::from_utf8_lossy(&output.stdout));
-        let text = String::from_utf8(output.stderr).expect("UTF-8");
+        let text = Said::of(&mut self.command(arguments)).fails(1);
         assert_eq!(text.lines().count(), 1, "{text}");
         text
     }
@@ -91,22 +88,8 @@ impl Images {
 
     /// Mounts an image's layers with the kernel's overlayfs, read-only.
     #[track_caller]
-    pub fn mounted(&self, name: &str) -> Mounted {
-        let layers: Vec<String> = self.layers(name).iter().map(|layer| layer.display().to_string()).collect();
-        let at = self.scratch("merged");
-        std::fs::create_dir_all(&at).expect("mkdir");
-        machine::run(
-            "mount",
-            &[
-                "-t",
-                "overlay",
-                "overlay",
-                "-o",
-                &format!("ro,lowerdir={}", layers.join(":")),
-                at.to_str().expect("UTF-8"),
-            ],
-        );
-        Mounted(at)
+    pub fn mounted(&self, name: &str) -> ReadOnlyOverlay {
+        ReadOnlyOverlay::new(&self.layers(name), &self.scratch("merged"))
     }
 
     /// Panics unless the store holds nothing but its own tables.
@@ -133,16 +116,5 @@ impl Images {
             }
         }
         found
-    }
-}
-
-/// A mount that goes with it.
-pub struct Mounted(pub PathBuf);
-
-impl Drop for Mounted {
-    fn drop(&mut self) {
-        if let Err(error) = umount2(&self.0, MntFlags::MNT_DETACH) {
-            eprintln!("umount {}: {error}", self.0.display());
-        }
     }
 }

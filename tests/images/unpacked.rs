@@ -20,7 +20,7 @@ fn image_shows_the_tree_that_umoci_unpacks() {
         &["unpack", "--image", &format!("{}:app", layout.display()), bundle.to_str().expect("UTF-8")],
     );
     let mounted = images.mounted("app");
-    let (mut theirs, mut ours) = (Tree::read(&bundle.join("rootfs")), Tree::read_despite_d_ino(&mounted.0));
+    let (mut theirs, mut ours) = (Tree::read(&bundle.join("rootfs")), Tree::read_despite_d_ino(mounted.path()));
     // umoci writes into the directory after it has dated it.
     for tree in [&mut theirs, &mut ours] {
         if let Some(root) = tree.0.get_mut(".") {

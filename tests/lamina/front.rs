@@ -3,16 +3,17 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
 use lamina_runtime::container::{Containers, Record};
 use lamina_snapshotter::image::operations;
 use lamina_snapshotter::snapshot::Labels;
 use lamina_snapshotter::store::Store;
-use nix::mount::{MntFlags, umount2};
 use serde_json::Value;
 use support::lamina::{Lamina, LaminaMount};
+use support::overlay::ReadOnlyOverlay;
+use support::said::Said;
 use support::{debian, lamina, machine};
 use tempfile::TempDir;
 
@@ -64,17 +65,13 @@ impl Front {
     /// What it answers on standard output.
     #[track_caller]
     pub fn run<S: AsRef<OsStr>>(&self, arguments: &[S]) -> String {
-        let output = self.output(arguments);
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8(output.stdout).expect("UTF-8")
+        Said::of(&mut self.command(arguments)).ok()
     }
 
     /// What it says when it refuses: one sentence, and docker's exit code for an error of its own.
     #[track_caller]
     pub fn refusal<S: AsRef<OsStr>>(&self, arguments: &[S]) -> String {
-        let output = self.output(arguments);
-        assert_eq!(output.status.code(), Some(125), "{}", String::from_utf8_lossy(&output.stdout));
-        let text = String::from_utf8(output.stderr).expect("UTF-8");
+        let text = Said::of(&mut self.command(arguments)).fails(125);
         assert!(text.starts_with("lamina: ") && text.lines().count() == 1, "{text}");
         text
     }
@@ -148,32 +145,11 @@ impl Front {
     }
 
     /// Mounts directories with the kernel's overlayfs, read-only, topmost first.
-    pub fn overlay(&self, name: &str, layers: &[PathBuf]) -> Mounted {
-        let at = self.scratch(name);
-        std::fs::create_dir_all(&at).expect("mkdir");
-        let options = format!("ro,lowerdir={}", join(layers));
-        machine::run("mount", &["-t", "overlay", "overlay", "-o", &options, at.to_str().expect("UTF-8")]);
-        Mounted(at)
+    pub fn overlay(&self, name: &str, layers: &[PathBuf]) -> ReadOnlyOverlay {
+        ReadOnlyOverlay::new(layers, &self.scratch(name))
     }
 }
 
 fn join(layers: &[PathBuf]) -> String {
     layers.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(":")
-}
-
-/// A mount that goes with it.
-pub struct Mounted(PathBuf);
-
-impl Mounted {
-    pub fn path(&self) -> &Path {
-        &self.0
-    }
-}
-
-impl Drop for Mounted {
-    fn drop(&mut self) {
-        if let Err(error) = umount2(&self.0, MntFlags::MNT_DETACH) {
-            eprintln!("umount {}: {error}", self.0.display());
-        }
-    }
 }

@@ -1,7 +1,7 @@
 //! A store of its own, with an image of busybox, and a user who runs the commands. Invariant: on drop, panic or not, the containers are removed and
 //! with them their processes and mounts.
 
-use std::fs::{self, File};
+use std::fs;
 use std::os::unix::fs::{PermissionsExt, lchown, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -9,6 +9,7 @@ use std::sync::OnceLock;
 
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
+use support::said::Said;
 use support::{lamina, machine};
 use tempfile::TempDir;
 
@@ -61,30 +62,6 @@ const STEP_DOWN: &str = r#"
     shift 2
     exec setpriv --reuid 12345 --regid 12345 --clear-groups --inh-caps=-all -- "$@""#;
 
-/// What a command said and answered.
-#[derive(Debug)]
-pub struct Said {
-    pub code: Option<i32>,
-    pub out: String,
-    pub err: String,
-}
-
-impl Said {
-    /// The standard output of a command that succeeded.
-    #[track_caller]
-    pub fn ok(self) -> String {
-        assert_eq!(self.code, Some(0), "{self:?}");
-        self.out
-    }
-
-    /// The standard error of a command that failed with this code.
-    #[track_caller]
-    pub fn fails(self, code: i32) -> String {
-        assert_eq!(self.code, Some(code), "{self:?}");
-        self.err
-    }
-}
-
 /// A store and its user.
 #[derive(Debug)]
 pub struct Place {
@@ -125,7 +102,7 @@ impl Place {
     pub fn load(&self, image: &Path) {
         let mut command = self.user("lamina-snapshotter");
         command.args(["image", "--root"]).arg(self.store()).arg("load").arg(image);
-        said(command, self.home.path()).ok();
+        Said::of(&mut command).ok();
     }
 
     pub fn store(&self) -> PathBuf {
@@ -151,7 +128,7 @@ impl Place {
 
     /// Runs `lamina` to its end.
     pub fn lamina(&self, words: &[&str]) -> Said {
-        said(self.command(words), self.home.path())
+        Said::of(&mut self.command(words))
     }
 
     /// `lamina run --rm`, of a script.
@@ -208,16 +185,6 @@ impl Drop for Place {
             }
         }
     }
-}
-
-/// Runs a command to its end. Into files: a container that outlives it may keep the streams, and the end of a pipe would be awaited.
-pub fn said(mut command: Command, home: &Path) -> Said {
-    let place = tempfile::Builder::new().prefix("said-").tempdir_in(home).unwrap();
-    let (out, err) = (place.path().join("out"), place.path().join("err"));
-    command.stdout(File::create(&out).unwrap()).stderr(File::create(&err).unwrap());
-    let status = machine::start(&mut command).wait().unwrap();
-    let text = |path: &Path| String::from_utf8_lossy(&fs::read(path).unwrap()).into_owned();
-    Said { code: status.code(), out: text(&out), err: text(&err) }
 }
 
 /// The programs under test without their debugging information: whoever starts a container without privilege has a copy of his program in memory.

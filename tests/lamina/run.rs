@@ -2,6 +2,7 @@
 
 use serde_json::json;
 use support::person::Person;
+use support::said::Said;
 use support::{machine, needs};
 
 use crate::place::{IMAGE, Place, Way};
@@ -66,7 +67,7 @@ fn entrypoint_command_and_environment_are_put_together() {
         ["run", "--rm", "--env-file", file.to_str().unwrap(), "-e", "C=flag", "-e", "D", "--entrypoint", "env", IMAGE];
     let mut command = place.command(&words);
     command.env("D", "callers");
-    let said = crate::place::said(command, place.home.path()).ok();
+    let said = Said::of(&mut command).ok();
     for line in ["A=file", "B=file", "C=flag", "D=callers", "PATH=/bin", "HOME=/root"] {
         assert!(said.lines().any(|found| found == line), "{line}: {said}");
     }
@@ -119,7 +120,7 @@ fn standard_input_is_passed_only_when_asked_for() {
         for (flags, heard) in [(&["-i"][..], "said\n"), (&[], "")] {
             let mut command = place.command(&[&["run", "--rm"], flags, &[IMAGE, "cat"]].concat());
             command.stdin(std::fs::File::open(&input).unwrap());
-            assert_eq!(crate::place::said(command, place.home.path()).ok(), heard, "{way:?} {flags:?}");
+            assert_eq!(Said::of(&mut command).ok(), heard, "{way:?} {flags:?}");
         }
     }
 }

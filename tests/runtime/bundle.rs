@@ -9,6 +9,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
+use support::said::Said;
 use support::{lamina, machine};
 use tempfile::TempDir;
 
@@ -22,30 +23,6 @@ pub struct Runtime {
 /// The runtime under test.
 pub fn lamina_oci() -> Runtime {
     Runtime { name: "lamina-oci", program: lamina::oci_binary().to_path_buf() }
-}
-
-/// What a command said and answered.
-#[derive(Debug)]
-pub struct Said {
-    pub code: Option<i32>,
-    pub out: String,
-    pub err: String,
-}
-
-impl Said {
-    /// The standard output of a command that succeeded.
-    #[track_caller]
-    pub fn ok(self) -> String {
-        assert_eq!(self.code, Some(0), "{self:?}");
-        self.out
-    }
-
-    /// The standard error of a command that failed.
-    #[track_caller]
-    pub fn fails(self) -> String {
-        assert!(self.code.is_some_and(|code| code != 0), "it should have failed: {self:?}");
-        self.err
-    }
 }
 
 /// Programs of busybox that tests use inside.
@@ -146,14 +123,7 @@ impl Bundle {
 
     /// Runs the runtime to its end.
     pub fn verb(&self, words: &[&str]) -> Said {
-        // Into files: a container that outlives the runtime keeps the streams, and the end of a pipe would be awaited.
-        let (out, err) = (self.path().join("out"), self.path().join("err"));
-        let create = |path: &Path| fs::File::create(path).expect("a file for output");
-        let mut command = self.command(words);
-        command.stdout(create(&out)).stderr(create(&err));
-        let status = command.status().unwrap_or_else(|error| panic!("{}: {error}", self.runtime.program.display()));
-        let text = |path: &Path| String::from_utf8_lossy(&fs::read(path).expect("output")).into_owned();
-        Said { code: status.code(), out: text(&out), err: text(&err) }
+        Said::of(&mut self.command(words))
     }
 
     pub fn create(&self) -> Said {

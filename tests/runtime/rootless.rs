@@ -1,10 +1,11 @@
 //! Containers of a user without privileges: a user namespace with one id, no cgroup, devices of the host.
 
-use crate::bundle::{Bundle, Said, chmod, copy};
+use crate::bundle::{Bundle, chmod, copy};
 use serde_json::json;
 use std::fs;
 use std::os::unix::fs::chown;
 use std::path::Path;
+use support::said::Said;
 use support::{machine, needs};
 
 /// A user who need not have a name.
@@ -68,7 +69,7 @@ fn no_cgroup_is_needed_without_limits_and_missed_with_one() {
     let mut bundle = bundle();
     run(&mut bundle, "true").ok();
     bundle.set("/linux/resources", json!({"pids": {"limit": 10}}));
-    let said = run(&mut bundle, "true").fails();
+    let said = run(&mut bundle, "true").refuses();
     assert!(said.contains("pids.max"), "{said}");
 }
 
@@ -100,7 +101,7 @@ fn an_id_that_is_not_given_is_an_error_that_names_it() {
     needs!(missing(), machine::program("newuidmap"));
     let mut bundle = bundle();
     bundle.set("/linux/uidMappings", json!([{"containerID": 0, "hostID": 7_000_000, "size": 10}]));
-    let said = run(&mut bundle, "true").fails();
+    let said = run(&mut bundle, "true").refuses();
     assert!(said.contains("newuidmap") && said.contains("subuid"), "{said}");
 }
 

@@ -60,7 +60,7 @@ fn the_default_action_has_its_own_number() {
     );
     assert!(bundle.sh("mkdir /tmp/x 2>&1; true").contains("not permitted"));
     bundle.set("/linux/seccomp", json!({"defaultAction": "SCMP_ACT_ALLOW", "defaultErrnoRet": 5}));
-    assert!(bundle.run().fails().contains("takes no errnoRet"));
+    assert!(bundle.run().refuses().contains("takes no errnoRet"));
 }
 
 #[test]

@@ -66,16 +66,16 @@ fn proc_is_procfs_and_nothing_else() {
     let false_proc = bundle.path().join("false");
     fs::create_dir(&false_proc).expect("a directory");
     bundle.push("/mounts", json!({"destination": "/proc", "type": "bind", "source": false_proc, "options": ["bind"]}));
-    assert!(bundle.create().fails().contains("/proc"));
+    assert!(bundle.create().refuses().contains("/proc"));
 
     let mut bundle = Bundle::ours();
     bundle.push("/mounts", json!({"destination": "/proc/sys", "type": "tmpfs", "source": "tmpfs"}));
-    assert!(bundle.create().fails().contains("inside /proc"));
+    assert!(bundle.create().refuses().contains("inside /proc"));
 
     let bundle = Bundle::ours();
     fs::remove_dir(bundle.rootfs().join("proc")).expect("/proc of the image");
     symlink("/tmp", bundle.rootfs().join("proc")).expect("a link");
-    assert!(bundle.create().fails().contains("ordinary directory"));
+    assert!(bundle.create().refuses().contains("ordinary directory"));
 }
 
 /// CVE-2024-21626: a working directory behind a descriptor that was left open is outside.
@@ -149,7 +149,7 @@ fn a_terminal_comes_from_a_devpts_or_not_at_all() {
     fs::create_dir(bundle.rootfs().join("dev/pts")).expect("a directory");
     fs::write(bundle.rootfs().join("dev/pts/ptmx"), "").expect("a false multiplexer");
     bundle.set("/process/terminal", json!(true));
-    assert!(bundle.run().fails().contains("devpts"));
+    assert!(bundle.run().refuses().contains("devpts"));
 }
 
 /// CVE-2026-41579: nodes are made behind a /dev that is a link.
@@ -161,7 +161,7 @@ fn a_dev_that_is_a_link_is_refused() {
     mounts.retain(|mount| !mount["destination"].as_str().is_some_and(|place| place.starts_with("/dev")));
     fs::remove_dir(bundle.rootfs().join("dev")).expect("/dev of the image");
     symlink("/tmp", bundle.rootfs().join("dev")).expect("a link");
-    assert!(bundle.create().fails().contains("not a link"));
+    assert!(bundle.create().refuses().contains("not a link"));
     assert_eq!(fs::read_dir(bundle.rootfs().join("tmp")).expect("/tmp").count(), 0);
 }
 
@@ -172,7 +172,7 @@ fn a_false_device_of_the_image_is_not_believed() {
     let mounts = bundle.config["mounts"].as_array_mut().expect("mounts");
     mounts.retain(|mount| !mount["destination"].as_str().is_some_and(|place| place.starts_with("/dev")));
     fs::write(bundle.rootfs().join("dev/null"), "planted").expect("a false null device");
-    assert!(bundle.create().fails().contains("/dev/null"));
+    assert!(bundle.create().refuses().contains("/dev/null"));
 }
 
 #[test]
@@ -242,6 +242,6 @@ fn a_state_directory_of_somebody_else_is_refused() {
     let state = bundle.path().join("state");
     fs::create_dir(&state).expect("a directory");
     std::os::unix::fs::chown(&state, Some(4242), None).expect("chown");
-    assert!(bundle.create().fails().contains("belongs to user 4242"));
+    assert!(bundle.create().refuses().contains("belongs to user 4242"));
     assert_eq!(fs::read_dir(&state).expect("the directory").count(), 0);
 }

@@ -83,7 +83,7 @@ fn nothing_is_left_after_failures_at_every_step() {
     ];
     for (place, value) in breaks {
         let mut bundle = Bundle::ours();
-        bundle.set(place, value).run().fails();
+        bundle.set(place, value).run().refuses();
         assert_eq!(leftovers(&bundle), Vec::<String>::new(), "{place}");
     }
 }

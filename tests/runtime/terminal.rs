@@ -102,10 +102,10 @@ fn the_console_socket_receives_the_terminal() {
 fn a_terminal_without_a_place_to_go_is_an_error() {
     needs!(missing());
     let mut bundle = Bundle::ours();
-    assert!(bundle.set("/process/terminal", json!(true)).create().fails().contains("--console-socket"));
+    assert!(bundle.set("/process/terminal", json!(true)).create().refuses().contains("--console-socket"));
     let bundle = Bundle::ours();
     bundle.write();
-    bundle.verb(&["create", "--console-socket", "/nowhere", &bundle.id]).fails();
+    bundle.verb(&["create", "--console-socket", "/nowhere", &bundle.id]).refuses();
 }
 
 /// Signals that the runtime gets in the foreground are the container's.

@@ -71,8 +71,8 @@ fn the_pidfd_socket_receives_the_process() {
     bundle.await_end();
     let unmade = Bundle::ours();
     unmade.write();
-    assert!(unmade.verb(&["create", "--pidfd-socket", "/nowhere", &unmade.id]).fails().contains("/nowhere"));
-    assert!(unmade.verb(&["state", &unmade.id]).fails().contains("does not exist"));
+    assert!(unmade.verb(&["create", "--pidfd-socket", "/nowhere", &unmade.id]).refuses().contains("/nowhere"));
+    assert!(unmade.verb(&["state", &unmade.id]).refuses().contains("does not exist"));
 }
 
 /// The number of the process that a descriptor stands for; see pidfd_open(2).
@@ -88,7 +88,7 @@ fn errors_are_log_lines_of_json_for_callers_that_ask() {
     let bundle = Bundle::ours();
     let log = bundle.path().join("log.json");
     let words = ["--log", log.to_str().expect("UTF-8"), "--log-format", "json", "state", "no-such"];
-    bundle.verb(&words).fails();
+    bundle.verb(&words).refuses();
     let text = fs::read_to_string(log).expect("the log");
     let line: Value = serde_json::from_str(text.lines().last().expect("a line")).expect("JSON");
     assert_eq!(line["level"], "error");
@@ -107,7 +107,7 @@ fn ids_cannot_lead_out_of_the_state_directory() {
     needs!(missing());
     let bundle = Bundle::ours();
     for id in ["..", "a/b", "", "."] {
-        bundle.verb(&["delete", "--force", id]).fails();
+        bundle.verb(&["delete", "--force", id]).refuses();
     }
 }
 
@@ -134,7 +134,7 @@ fn spec_writes_what_run_takes_and_never_overwrites() {
         serde_json::from_slice(&fs::read(bundle.path().join("config.json")).expect("config.json")).expect("JSON");
     config["process"]["terminal"] = json!(false);
     config["process"]["args"] = json!(["hostname"]);
-    assert!(bundle.verb(&["spec"]).fails().contains("exists"));
+    assert!(bundle.verb(&["spec"]).refuses().contains("exists"));
     fs::write(bundle.path().join("config.json"), config.to_string()).expect("config.json");
     assert_eq!(bundle.verb(&["run", &bundle.id]).ok(), "lamina\n");
 }
@@ -198,7 +198,7 @@ fn exec_wants_a_running_container() {
     bundle.running();
     bundle.verb(&["kill", &bundle.id, "KILL"]).ok();
     bundle.await_end();
-    assert!(bundle.exec("true").fails().contains("container not running"));
+    assert!(bundle.exec("true").refuses().contains("container not running"));
 }
 
 #[test]
@@ -208,10 +208,10 @@ fn pause_freezes_and_resume_thaws() {
     bundle.running();
     bundle.verb(&["pause", &bundle.id]).ok();
     assert_eq!(bundle.status(), "paused");
-    assert!(bundle.exec("true").fails().contains("paused"));
+    assert!(bundle.exec("true").refuses().contains("paused"));
     bundle.verb(&["resume", &bundle.id]).ok();
     bundle.exec("true").ok();
-    bundle.verb(&["resume", &bundle.id]).fails();
+    bundle.verb(&["resume", &bundle.id]).refuses();
     // A paused container can be deleted all the same.
     bundle.verb(&["pause", &bundle.id]).ok();
     bundle.verb(&["delete", "--force", &bundle.id]).ok();
@@ -256,7 +256,7 @@ fn events_and_list_print_what_readers_parse() {
 fn a_limit_without_a_controller_is_an_error_and_leaves_nothing() {
     needs!(missing());
     let mut bundle = Bundle::ours();
-    let said = bundle.set("/linux/resources", json!({"unified": {"no-such.max": "1"}})).create().fails();
+    let said = bundle.set("/linux/resources", json!({"unified": {"no-such.max": "1"}})).create().refuses();
     assert!(said.contains("no-such.max"), "{said}");
     assert_eq!(bundle.cgroup_dirs(), Vec::<std::path::PathBuf>::new());
 }
@@ -268,7 +268,7 @@ fn a_cgroup_with_somebody_in_it_is_refused() {
     let path = format!("/{}-group", first.id);
     first.set("/linux/cgroupsPath", json!(path)).running();
     let mut second = Bundle::ours();
-    assert!(second.set("/linux/cgroupsPath", json!(path)).create().fails().contains("not empty"));
+    assert!(second.set("/linux/cgroupsPath", json!(path)).create().refuses().contains("not empty"));
     assert_eq!(first.status(), "running");
 }
 
@@ -379,7 +379,7 @@ fn every_unsupported_property_is_named() {
     ];
     for (place, value, name) in cases {
         let mut bundle = Bundle::new(&lamina_oci());
-        let said = bundle.set(place, value).create().fails();
+        let said = bundle.set(place, value).create().refuses();
         assert!(said.contains(name) && said.contains("not supported"), "{said}");
     }
 }
@@ -388,10 +388,13 @@ fn every_unsupported_property_is_named() {
 fn sysctls_of_the_host_are_refused() {
     needs!(missing());
     let mut bundle = Bundle::ours();
-    let said = bundle.set("/linux/sysctl", json!({"vm.overcommit_memory": "1"})).create().fails();
+    let said = bundle.set("/linux/sysctl", json!({"vm.overcommit_memory": "1"})).create().refuses();
     assert!(said.contains("would change the host"), "{said}");
-    let said =
-        bundle.set("/linux/sysctl", json!({"net.ipv4.ip_forward": "1"})).without_namespace("network").create().fails();
+    let said = bundle
+        .set("/linux/sysctl", json!({"net.ipv4.ip_forward": "1"}))
+        .without_namespace("network")
+        .create()
+        .refuses();
     assert!(said.contains("would change the host"), "{said}");
 }
 

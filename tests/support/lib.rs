@@ -34,6 +34,9 @@ pub mod tmux;
 /// Numbers that look random and can be had again.
 pub mod random;
 
+/// What a command said and answered.
+pub mod said;
+
 /// What this machine has, and what it lacks.
 pub mod machine;
 

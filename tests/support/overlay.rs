@@ -71,3 +71,33 @@ impl Drop for KernelOverlay {
         }
     }
 }
+
+/// A stack of layers, mounted read-only; root only. It goes with the value.
+pub struct ReadOnlyOverlay {
+    mountpoint: PathBuf,
+}
+
+impl ReadOnlyOverlay {
+    /// These layers, topmost first, at a directory that is made where it is missing.
+    #[track_caller]
+    pub fn new(layers: &[PathBuf], mountpoint: &Path) -> ReadOnlyOverlay {
+        let layers: Vec<String> = layers.iter().map(|layer| layer.display().to_string()).collect();
+        std::fs::create_dir_all(mountpoint).expect("mkdir");
+        let options = format!("ro,lowerdir={}", layers.join(":"));
+        machine::run("mount", &["-t", "overlay", "overlay", "-o", &options, mountpoint.to_str().expect("UTF-8")]);
+        ReadOnlyOverlay { mountpoint: mountpoint.to_owned() }
+    }
+
+    /// The mountpoint.
+    pub fn path(&self) -> &Path {
+        &self.mountpoint
+    }
+}
+
+impl Drop for ReadOnlyOverlay {
+    fn drop(&mut self) {
+        if let Err(error) = detach(&self.mountpoint, MntFlags::MNT_DETACH) {
+            eprintln!("umount {}: {error}", self.mountpoint.display());
+        }
+    }
+}

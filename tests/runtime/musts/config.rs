@@ -6,7 +6,7 @@ use std::fs;
 
 pub fn an_unknown_major_version_must_be_an_error(runtime: &Runtime) {
     let mut bundle = Bundle::new(runtime);
-    bundle.set("/ociVersion", json!("2.0.0")).create().fails();
+    bundle.set("/ociVersion", json!("2.0.0")).create().refuses();
 }
 
 pub fn unknown_properties_must_be_ignored(runtime: &Runtime) {
@@ -16,17 +16,17 @@ pub fn unknown_properties_must_be_ignored(runtime: &Runtime) {
 
 pub fn unsupported_properties_must_be_an_error(runtime: &Runtime) {
     let mut bundle = Bundle::new(runtime);
-    bundle.set("/linux/intelRdt", json!({"closID": "x", "l3CacheSchema": "L3:0=1"})).create().fails();
+    bundle.set("/linux/intelRdt", json!({"closID": "x", "l3CacheSchema": "L3:0=1"})).create().refuses();
 }
 
 pub fn annotations_must_not_have_an_empty_key(runtime: &Runtime) {
     let mut bundle = Bundle::new(runtime);
-    bundle.set("/annotations", json!({"": "value"})).create().fails();
+    bundle.set("/annotations", json!({"": "value"})).create().refuses();
 }
 
 pub fn root_path_must_exist(runtime: &Runtime) {
     let mut bundle = Bundle::new(runtime);
-    bundle.set("/root/path", json!("nowhere")).create().fails();
+    bundle.set("/root/path", json!("nowhere")).create().refuses();
 }
 
 pub fn a_readonly_root_must_be_read_only(runtime: &Runtime) {
@@ -84,7 +84,7 @@ pub fn files_may_be_bound(runtime: &Runtime) {
 }
 
 pub fn cwd_must_be_absolute(runtime: &Runtime) {
-    Bundle::new(runtime).set("/process/cwd", json!("tmp")).create().fails();
+    Bundle::new(runtime).set("/process/cwd", json!("tmp")).create().refuses();
 }
 
 pub fn cwd_and_env_must_be_those_of_the_process(runtime: &Runtime) {
@@ -94,7 +94,7 @@ pub fn cwd_and_env_must_be_those_of_the_process(runtime: &Runtime) {
 }
 
 pub fn args_must_not_be_empty(runtime: &Runtime) {
-    Bundle::new(runtime).set("/process/args", json!([])).create().fails();
+    Bundle::new(runtime).set("/process/args", json!([])).create().refuses();
 }
 
 pub fn user_groups_and_umask_must_be_set(runtime: &Runtime) {
@@ -115,7 +115,7 @@ pub fn rlimits_must_be_set(runtime: &Runtime) {
 
 pub fn rlimits_must_not_be_named_twice(runtime: &Runtime) {
     let limit = json!({"type": "RLIMIT_NOFILE", "soft": 100, "hard": 100});
-    Bundle::new(runtime).set("/process/rlimits", json!([limit, limit])).create().fails();
+    Bundle::new(runtime).set("/process/rlimits", json!([limit, limit])).create().refuses();
 }
 
 pub fn capabilities_must_be_limited_to_their_sets(runtime: &Runtime) {

@@ -59,9 +59,9 @@ pub fn hooks_must_read_the_state(runtime: &Runtime) {
 pub fn a_failing_create_hook_must_stop_the_container(runtime: &Runtime) {
     for kind in ["prestart", "createRuntime", "createContainer"] {
         let mut bundle = Bundle::new(runtime);
-        bundle.set(&format!("/hooks/{kind}"), json!([{"path": "/bin/false"}])).script("touch /ran").run().fails();
+        bundle.set(&format!("/hooks/{kind}"), json!([{"path": "/bin/false"}])).script("touch /ran").run().refuses();
         assert!(!bundle.rootfs().join("ran").exists(), "{kind}");
-        bundle.verb(&["state", &bundle.id]).fails();
+        bundle.verb(&["state", &bundle.id]).refuses();
     }
 }
 
@@ -74,7 +74,7 @@ pub fn a_failing_poststop_hook_must_only_be_told(runtime: &Runtime) {
     bundle.await_end();
     bundle.verb(&["delete", &bundle.id]).ok();
     assert_eq!(notes(&bundle), ["second"]);
-    bundle.verb(&["state", &bundle.id]).fails();
+    bundle.verb(&["state", &bundle.id]).refuses();
 }
 
 pub fn create_container_hooks_must_run_in_the_containers_namespaces(runtime: &Runtime) {

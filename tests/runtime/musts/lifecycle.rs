@@ -9,7 +9,7 @@ use support::machine;
 pub fn create_must_generate_an_error_for_an_id_in_use(runtime: &Runtime) {
     let bundle = Bundle::new(runtime);
     bundle.create().ok();
-    assert!(bundle.create().fails().contains("already exist"));
+    assert!(bundle.create().refuses().contains("already exist"));
     assert_eq!(bundle.status(), "created");
 }
 
@@ -38,13 +38,13 @@ pub fn create_must_apply_everything_but_the_process(runtime: &Runtime) {
 pub fn an_error_must_leave_no_container_behind(runtime: &Runtime) {
     let mut bundle = Bundle::new(runtime);
     bundle.push("/mounts", json!({"destination": "/x", "type": "no-such-filesystem", "source": "x"}));
-    bundle.create().fails();
-    bundle.verb(&["state", &bundle.id]).fails();
+    bundle.create().refuses();
+    bundle.verb(&["state", &bundle.id]).refuses();
     assert_eq!(bundle.cgroup_dirs(), Vec::<std::path::PathBuf>::new());
 }
 
 pub fn state_must_generate_an_error_for_an_unknown_id(runtime: &Runtime) {
-    let said = Bundle::new(runtime).verb(&["state", "no-such-container"]).fails();
+    let said = Bundle::new(runtime).verb(&["state", "no-such-container"]).refuses();
     assert!(said.contains("does not exist"), "{said}");
 }
 
@@ -69,8 +69,8 @@ pub fn start_must_run_the_process(runtime: &Runtime) {
 
 pub fn start_must_generate_an_error_unless_created(runtime: &Runtime) {
     let mut bundle = Bundle::new(runtime);
-    bundle.start().fails();
-    bundle.running().start().fails();
+    bundle.start().refuses();
+    bundle.running().start().refuses();
     assert_eq!(bundle.status(), "running");
 }
 
@@ -79,7 +79,7 @@ pub fn kill_must_generate_an_error_unless_created_or_running(runtime: &Runtime) 
     bundle.create().ok();
     bundle.start().ok();
     bundle.await_end();
-    let said = bundle.verb(&["kill", &bundle.id, "KILL"]).fails();
+    let said = bundle.verb(&["kill", &bundle.id, "KILL"]).refuses();
     assert!(said.contains("not running") || said.contains("already finished"), "{said}");
 }
 
@@ -105,7 +105,7 @@ pub fn kill_must_send_the_signal(runtime: &Runtime) {
 pub fn delete_must_generate_an_error_unless_stopped(runtime: &Runtime) {
     let mut bundle = Bundle::new(runtime);
     bundle.running();
-    bundle.verb(&["delete", &bundle.id]).fails();
+    bundle.verb(&["delete", &bundle.id]).refuses();
     assert_eq!(bundle.status(), "running");
 }
 
@@ -115,7 +115,7 @@ pub fn delete_must_remove_what_create_made(runtime: &Runtime) {
     bundle.verb(&["kill", &bundle.id, "KILL"]).ok();
     bundle.await_end();
     bundle.verb(&["delete", &bundle.id]).ok();
-    bundle.verb(&["state", &bundle.id]).fails();
+    bundle.verb(&["state", &bundle.id]).refuses();
     assert_eq!(bundle.cgroup_dirs(), Vec::<std::path::PathBuf>::new());
     assert!(bundle.rootfs().join("bin/busybox").exists(), "the root filesystem is not the runtime's");
 }

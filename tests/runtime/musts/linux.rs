@@ -49,12 +49,12 @@ pub fn a_namespace_path_of_another_type_must_be_an_error(runtime: &Runtime) {
     bundle
         .without_namespace("network")
         .push("/linux/namespaces", json!({"type": "network", "path": "/proc/self/ns/ipc"}));
-    bundle.create().fails();
+    bundle.create().refuses();
 }
 
 pub fn namespaces_must_not_be_named_twice(runtime: &Runtime) {
     let mut bundle = Bundle::new(runtime);
-    bundle.push("/linux/namespaces", json!({"type": "pid"})).create().fails();
+    bundle.push("/linux/namespaces", json!({"type": "pid"})).create().refuses();
 }
 
 pub fn uid_mappings_must_be_applied(runtime: &Runtime) {
