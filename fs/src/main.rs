@@ -6,6 +6,7 @@ mod commands;
 
 use commands::index::IndexCommand;
 use commands::stats::Stats;
+use commands::usage::UsageCommand;
 use lamina_fs::fuse::{self, background, fusermount, session};
 use lamina_fs::options::help::{self, Shell};
 use lamina_fs::options::{Environment, Ground, Invocation, Options, ProgramName};
@@ -48,6 +49,11 @@ fn run(name: ProgramName, arguments: Vec<OsString>) -> Result<(), Box<dyn Error>
         && let Some(stats) = Stats::parse(&arguments)
     {
         return print(&stats?.run()?);
+    }
+    if name == ProgramName::LaminaFs
+        && let Some(usage) = UsageCommand::parse(&arguments)
+    {
+        return print(&usage?.run()?);
     }
     if name == ProgramName::LaminaFs
         && let Some(index) = IndexCommand::parse(&arguments)

@@ -20,6 +20,7 @@
 //! - `concurrency`: many threads.
 //! - `requests`: what sequences of calls cost.
 //! - `rootless`: the others again, as a user without privileges.
+//! - `usage`: what a mount says that its upper layer takes.
 //! - `passthrough`: `io=passthrough`, in which the kernel reaches files by itself.
 
 #![expect(clippy::unwrap_used, reason = "a test binary: to fail is to panic")]
@@ -44,4 +45,5 @@ mod oracle;
 mod passthrough;
 mod requests;
 mod rootless;
+mod usage;
 mod whiteouts;

@@ -31,6 +31,9 @@ pub mod growth;
 /// A terminal of tmux.
 pub mod tmux;
 
+/// What a directory takes on disk.
+pub mod usage;
+
 /// Numbers that look random and can be had again.
 pub mod random;
 

@@ -6,9 +6,12 @@
 
 use super::counters::{self, Opcode};
 use super::driver::Driver;
+use super::errno::errno;
 use super::statistics::Statistics;
 use super::turns::{Asker, Length, Turns};
-use crate::sys::ioctl::{READ_STATISTICS, RESET_STATISTICS};
+use super::usage::Answer;
+use crate::error::Error;
+use crate::sys::ioctl::{READ_STATISTICS, READ_USAGE, RESET_STATISTICS};
 use crate::union::Union;
 use fuser::{
     AccessFlags, BsdFileFlags, CopyFileRangeFlags, Errno, FileHandle, Filesystem, INodeNo, IoctlFlags, KernelConfig,
@@ -20,7 +23,7 @@ use parking_lot::Mutex;
 use std::ffi::OsStr;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::SystemTime;
 
 /// A driver whose requests are counted.
@@ -29,6 +32,8 @@ pub(super) struct Counted {
     turns: Arc<Turns>,
     union: Arc<Union>,
     readers: Readers,
+    /// A thread counts what the upper layer takes.
+    counting: Arc<AtomicBool>,
 }
 
 /// The directory handles through which the counters are being read: few, for moments.
@@ -66,7 +71,7 @@ impl Readers {
 
 impl Counted {
     pub(super) fn new(driver: Driver, turns: Arc<Turns>, union: Arc<Union>) -> Counted {
-        Counted { driver, turns, union, readers: Readers::default() }
+        Counted { driver, turns, union, readers: Readers::default(), counting: Arc::default() }
     }
 
     /// Counts a request and answers it in turn.
@@ -75,15 +80,47 @@ impl Counted {
         self.turns.take(length(opcode), asker, || counters::count(opcode, answer));
     }
 
-    /// Tells the counters to whoever mounted and to root: others would learn what a mount is used for.
-    fn tell(&self, request: &Request, handle: FileHandle, reset: bool, reply: ReplyIoctl) {
+    /// Tells the counters, or what the upper layer takes, to whoever mounted and to root: others would learn what a mount is
+    /// used for.
+    fn tell(&self, request: &Request, handle: FileHandle, command: u32, reply: ReplyIoctl) {
         if request.uid() != 0 && request.uid() != nix::unistd::geteuid().as_raw() {
             return reply.error(Errno::EPERM);
         }
         if self.readers.add(handle.0) {
             counters::discount(Opcode::Opendir);
         }
-        reply.ioctl(0, &Statistics::own(self.union.inode_count(), reset).encode());
+        match command {
+            READ_USAGE => match self.usage() {
+                Ok(answer) => reply.ioctl(0, &answer.encode()),
+                Err(error) => reply.error(errno(error)),
+            },
+            _ => reply.ioctl(0, &Statistics::own(self.union.inode_count(), command == RESET_STATISTICS).encode()),
+        }
+    }
+
+    /// What the upper layer takes. Where that is not known, a thread begins to count, once.
+    fn usage(&self) -> Result<Answer, Error> {
+        if self.union.read_only() {
+            return Ok(Answer::ReadOnly);
+        }
+        if let Some(usage) = self.union.usage()? {
+            return Ok(Answer::Known(usage));
+        }
+        if !self.counting.swap(true, Ordering::Relaxed) {
+            let (union, counting) = (Arc::clone(&self.union), Arc::clone(&self.counting));
+            let count = move || {
+                if let Err(error) = union.recount() {
+                    log::warn!("what the upper layer takes cannot be counted: {error}");
+                }
+                // After a failure the next question has it counted again.
+                counting.store(false, Ordering::Relaxed);
+            };
+            if let Err(error) = std::thread::Builder::new().name("count".to_owned()).spawn(count) {
+                self.counting.store(false, Ordering::Relaxed);
+                log::warn!("cannot start a thread that counts what the upper layer takes: {error}");
+            }
+        }
+        Ok(Answer::Counting)
     }
 }
 
@@ -128,8 +165,8 @@ impl Filesystem for Counted {
         reply: ReplyIoctl,
     ) {
         match command {
-            READ_STATISTICS | RESET_STATISTICS if node == INodeNo::ROOT => {
-                self.tell(request, handle, command == RESET_STATISTICS, reply);
+            READ_STATISTICS | RESET_STATISTICS | READ_USAGE if node == INodeNo::ROOT => {
+                self.tell(request, handle, command, reply);
             }
             _ => self.count(request, Opcode::Ioctl, || {
                 self.driver.ioctl(request, node, handle, flags, command, input, out_size, reply);

@@ -7,6 +7,7 @@ pub mod background;
 pub mod detached;
 pub mod session;
 pub mod statistics;
+pub mod usage;
 
 pub mod fusermount;
 mod mount;

@@ -32,7 +32,7 @@ pub(super) fn watch(Blocked(set): Blocked, mounted: Arc<Mounted>, union: Arc<Uni
                 Ok(Signal::SIGUSR1) => eprint!("{}", Statistics::own(union.inode_count(), false).table(colour())),
                 // The mount is gone from the tree, but somebody still has files open in it. Asked twice, they lose them.
                 Ok(_) if unmounted => {
-                    union.finish();
+                    union.finish_in_use();
                     std::process::exit(if mounted.is_given() { EXIT_IN_USE } else { 0 });
                 }
                 Ok(_) => match mounted.unmount() {

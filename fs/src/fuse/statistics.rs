@@ -6,7 +6,7 @@ use super::counters::{self, OPCODES, Total, opcode_name};
 use crate::error::Error;
 use crate::sys::ioctl::{self, STATISTICS_BYTES, StatisticsBytes};
 use std::fmt::Write as _;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 
 /// The first number of every answer: the layout below.
@@ -59,6 +59,22 @@ pub enum StatisticsError {
     },
 }
 
+/// Asks the mount at `mountpoint` through its root directory.
+pub(super) fn ask<T>(
+    mountpoint: &Path,
+    question: impl FnOnce(BorrowedFd<'_>) -> crate::error::Result<T>,
+) -> Result<T, StatisticsError> {
+    let path = || mountpoint.to_owned();
+    let root = std::fs::File::open(mountpoint).map_err(|cause| StatisticsError::Mountpoint { path: path(), cause })?;
+    question(root.as_fd()).map_err(|error| match error {
+        Error::Os { errno: libc::ENOTTY | libc::EINVAL | libc::ENOSYS, .. } => {
+            StatisticsError::NotLamina { path: path() }
+        }
+        Error::Os { errno: libc::EPERM, .. } => StatisticsError::NotOwner { path: path() },
+        cause => StatisticsError::Refused { path: path(), cause },
+    })
+}
+
 /// What a mount was asked since it was mounted, or since the counters were reset.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Statistics {
@@ -74,17 +90,8 @@ impl Statistics {
     /// # Errors
     /// A sentence.
     pub fn read(mountpoint: &Path, reset: bool) -> Result<Statistics, StatisticsError> {
-        let path = || mountpoint.to_owned();
-        let root =
-            std::fs::File::open(mountpoint).map_err(|cause| StatisticsError::Mountpoint { path: path(), cause })?;
-        let bytes = ioctl::statistics(root.as_fd(), reset).map_err(|error| match error {
-            Error::Os { errno: libc::ENOTTY | libc::EINVAL | libc::ENOSYS, .. } => {
-                StatisticsError::NotLamina { path: path() }
-            }
-            Error::Os { errno: libc::EPERM, .. } => StatisticsError::NotOwner { path: path() },
-            cause => StatisticsError::Refused { path: path(), cause },
-        })?;
-        Statistics::decode(&bytes).ok_or_else(|| StatisticsError::Release { path: path() })
+        let bytes = ask(mountpoint, |root| ioctl::statistics(root, reset))?;
+        Statistics::decode(&bytes).ok_or_else(|| StatisticsError::Release { path: mountpoint.to_owned() })
     }
 
     /// What this process was asked.

@@ -7,11 +7,13 @@ mod archive;
 mod blob;
 mod diff;
 mod lower;
+mod marks;
 mod mountpoints;
 mod overlap;
 mod override_stat;
 mod setup;
 mod upper;
+mod usage_record;
 mod whiteout;
 mod work;
 
@@ -31,6 +33,7 @@ pub use mountpoints::{MOUNTPOINT_DIR_MODE, MOUNTPOINT_FILE_MODE, Mountpoint, Mou
 pub use override_stat::{Overridden, OverrideStat, is_override_xattr, show_security, store_security};
 pub use setup::SetupError;
 pub use upper::{Node, Upper, UpperConfig, WhiteoutStyle};
+pub use usage_record::UsageRecord;
 pub use whiteout::{LayerName, is_private_xattr, is_reserved};
 pub use work::{Temporary, WorkDir, list};
 

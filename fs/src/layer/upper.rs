@@ -96,6 +96,7 @@ impl Upper {
             override_stat,
         };
         upper.probe()?;
+        upper.find_shared()?;
         Ok(upper)
     }
 
@@ -204,16 +205,20 @@ impl Upper {
         name: &OsStr,
     ) -> Result<()> {
         let to = At { dir, name };
-        let device = stat::stat_at(dir, name)?.is_some();
+        let device = stat::stat_at(dir, name)?;
         match (device, is_dir) {
-            (true, false) => rename::replace(built.at(), to)?,
-            (true, true) => {
+            (Some(before), false) => {
+                rename::replace(built.at(), to)?;
+                self.work.marks().name_taken(&before);
+            }
+            (Some(before), true) => {
                 // A directory cannot replace a device: swap, and the whiteout goes with the temporary name.
                 rename::exchange(built.at(), to)?;
+                self.work.marks().name_taken(&before);
                 drop(built);
                 return Ok(());
             }
-            (false, _) => rename::no_replace(built.at(), to)?,
+            (None, _) => rename::no_replace(built.at(), to)?,
         }
         built.published();
         if let Err(error) = self.remove_dot_whiteout(dir, name) {
@@ -227,7 +232,7 @@ impl Upper {
     pub fn remove_dot_whiteout(&self, dir: BorrowedFd<'_>, name: &OsStr) -> Result<()> {
         let dot = dot_name(name);
         match open::exists(dir, &dot)? {
-            true => open::unlink(dir, &dot),
+            true => open::unlink(dir, &dot).inspect(|()| self.work.marks().taken()),
             false => Ok(()),
         }
     }
@@ -253,17 +258,48 @@ impl Upper {
             other => return other,
         }
         open::make_node(dir, name, libc::S_IFCHR, 0)?;
-        let renewed = remove_tree(shared.dir, shared.name, 0).and_then(|()| open::link(At { dir, name }, shared));
-        if let Err(error) = renewed {
-            tracing::debug!(%error, "whiteouts share no inode");
+        // Until it is shared it is one of its own, and so is the one that was shared before, of which the tree is full.
+        self.work.marks().made();
+        let renewed = self.unshare(shared).and_then(|()| open::link(At { dir, name }, shared));
+        match renewed.and_then(|()| self.find_shared()) {
+            Ok(()) => self.work.marks().taken(),
+            Err(error) => tracing::debug!(%error, "whiteouts share no inode"),
         }
         Ok(())
     }
 
+    /// Lets the tree alone have the whiteout that was shared so far.
+    fn unshare(&self, shared: At<'_>) -> Result<()> {
+        let before = self.shared_whiteout()?;
+        remove_tree(shared.dir, shared.name, 0)?;
+        self.work.marks().share(0);
+        if before.is_some_and(|before| before.nlink > 1) {
+            self.work.marks().made();
+        }
+        Ok(())
+    }
+
+    /// The whiteout that new ones are linked to, where there is one; all of its links but one are in the tree.
+    pub fn shared_whiteout(&self) -> Result<Option<Stat>> {
+        match self.work.existing_own_dir()? {
+            Some(own) => stat::stat_at(own, OsStr::new(SHARED_WHITEOUT)),
+            None => Ok(None),
+        }
+    }
+
+    fn find_shared(&self) -> Result<()> {
+        self.work.marks().share(self.shared_whiteout()?.map(|found| found.ino).unwrap_or_default());
+        Ok(())
+    }
+
     fn dot_whiteout(&self, dir: BorrowedFd<'_>, name: &OsStr) -> Result<()> {
-        match open::create_file(dir, &dot_name(name), 0o600) {
+        self.make_mark(dir, &dot_name(name))
+    }
+
+    fn make_mark(&self, dir: BorrowedFd<'_>, name: &OsStr) -> Result<()> {
+        match open::create_file(dir, name, 0o600) {
             Err(error) if error.is(libc::EEXIST) => Ok(()),
-            other => other.map(drop),
+            other => other.map(|_| self.work.marks().made()),
         }
     }
 
@@ -330,7 +366,7 @@ impl Upper {
         if self.style() == WhiteoutStyle::Device {
             match rename::leave_whiteout(from, to) {
                 Err(error) if is_refusal(error) && !error.is(libc::ENOENT) => {}
-                other => return other,
+                other => return other.inspect(|()| self.work.marks().made()),
             }
         }
         self.hide_then(from, || rename::replace(from, to))
@@ -339,10 +375,7 @@ impl Upper {
     /// Makes nothing of the directories below show in this one.
     pub fn make_opaque(&self, dir: BorrowedFd<'_>) -> Result<()> {
         if self.opaque_xattrs.is_empty() {
-            return match open::create_file(dir, OsStr::new(OPAQUE_FILE), 0o600) {
-                Err(error) if error.is(libc::EEXIST) => Ok(()),
-                other => other.map(drop),
-            };
+            return self.make_mark(dir, OsStr::new(OPAQUE_FILE));
         }
         self.opaque_xattrs.iter().try_for_each(|name| xattr::set(dir, OsStr::new(name), b"y", 0))
     }

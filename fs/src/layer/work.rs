@@ -4,6 +4,7 @@
 //! overlayfs), the lock that keeps a second mount out, and hands out `WORKDIR/index` and `WORKDIR/lamina`. Must not know
 //! what is built. Invariant: a temporary name is gone when its `Temporary` is, unless it was published.
 
+use super::marks::Marks;
 use super::setup::SetupError;
 use crate::error::{Error, Result};
 use crate::sys::rename::At;
@@ -33,6 +34,7 @@ pub struct WorkDir {
     temporary: OwnedFd,
     own: OnceLock<OwnedFd>,
     counter: AtomicU64,
+    marks: Marks,
 }
 
 impl WorkDir {
@@ -65,6 +67,11 @@ impl WorkDir {
         }
     }
 
+    /// Takes the lock again, unless the next mount has it.
+    pub fn lock_again(&self) -> bool {
+        rustix::fs::flock(&self.base, FlockOperation::NonBlockingLockExclusive).is_ok()
+    }
+
     /// Empties the temporary directory and takes it into use.
     pub fn prepare(base: OwnedFd, path: &Path, volatile: bool) -> Result<WorkDir, SetupError> {
         let fail = |error| SetupError::Work { path: path.to_owned(), error };
@@ -82,7 +89,7 @@ impl WorkDir {
             let incompat = sub_dir(temporary.as_fd(), INCOMPAT_DIR).map_err(fail)?;
             sub_dir(incompat.as_fd(), VOLATILE_MARKER).map_err(fail)?;
         }
-        Ok(WorkDir { base, temporary, own: OnceLock::new(), counter: AtomicU64::new(0) })
+        Ok(WorkDir { base, temporary, own: OnceLock::new(), counter: AtomicU64::new(0), marks: Marks::default() })
     }
 
     /// A directory beside the temporary one, made on first use.
@@ -113,6 +120,17 @@ impl WorkDir {
             true => open::open_dir(self.base.as_fd(), OsStr::new(name)).map(Some),
             false => Ok(None),
         }
+    }
+
+    /// How many whiteouts and mark files the upper tree holds.
+    pub fn marks(&self) -> &Marks {
+        &self.marks
+    }
+
+    /// Which temporary directory this is. The kernel's overlayfs makes it anew at each mount that can be written.
+    pub fn birth(&self) -> Result<String> {
+        let found = stat::stat_fd(self.temporary.as_fd())?;
+        Ok(format!("{}-{}-{}", found.ino, found.btime.seconds, found.btime.nanoseconds))
     }
 
     /// Device and inode number of the work directory.
@@ -162,7 +180,7 @@ impl Drop for Temporary<'_> {
         if !self.armed {
             return;
         }
-        if let Err(error) = remove_tree(self.dir(), &self.name, 0) {
+        if let Err(error) = remove_marked(self.dir(), &self.name, &self.work.marks) {
             tracing::warn!(%error, name = ?self.name, "a temporary file stays in the work directory until the next mount");
         }
     }
@@ -216,8 +234,35 @@ pub fn list(dir: BorrowedFd<'_>) -> Result<Vec<dir::DirEntry>> {
     dir::read_dir(open::reopen_dir(dir)?.as_fd())
 }
 
+/// Removes a temporary name; what lies below it, if it was a directory of the tree, are marks, and counted as taken.
+fn remove_marked(parent: BorrowedFd<'_>, name: &OsStr, marks: &Marks) -> Result<()> {
+    remove_telling(parent, name, 0, &|dir, entry| {
+        // Of a device, only its link count tells whether others still stand for the same.
+        let before = match entry.format {
+            _ if marks.is_shared(entry.ino) => return Ok(()),
+            Some(libc::S_IFREG) => None,
+            _ => stat::stat_at(dir, &entry.name)?,
+        };
+        match before {
+            Some(before) => marks.name_taken(&before),
+            None => marks.taken(),
+        }
+        Ok(())
+    })
+}
+
 /// Removes a name with everything below it; absent is fine.
 pub fn remove_tree(parent: BorrowedFd<'_>, name: &OsStr, depth: usize) -> Result<()> {
+    remove_telling(parent, name, depth, &|_, _| Ok(()))
+}
+
+/// The same; `tell` hears of each name below it before it goes.
+fn remove_telling(
+    parent: BorrowedFd<'_>,
+    name: &OsStr,
+    depth: usize,
+    tell: &dyn Fn(BorrowedFd<'_>, &dir::DirEntry) -> Result<()>,
+) -> Result<()> {
     match open::unlink(parent, name) {
         Ok(()) => return Ok(()),
         Err(error) if error.is(libc::ENOENT) => return Ok(()),
@@ -240,7 +285,8 @@ pub fn remove_tree(parent: BorrowedFd<'_>, name: &OsStr, depth: usize) -> Result
         other => other?,
     };
     for entry in entries {
-        remove_tree(fd.as_fd(), &entry.name, depth + 1)?;
+        tell(fd.as_fd(), &entry)?;
+        remove_telling(fd.as_fd(), &entry.name, depth + 1, tell)?;
     }
     open::remove_dir(parent, name)
 }

@@ -27,6 +27,18 @@ pub const READ_STATISTICS: u32 = nix::request_code_read!(TYPE, STATISTICS_NUMBER
 /// `_IOR(0xfa, 2, char[3616])`: read them and set them to zero.
 pub const RESET_STATISTICS: u32 = nix::request_code_read!(TYPE, RESET_NUMBER, STATISTICS_BYTES) as u32;
 
+/// Bytes of one answer about usage.
+pub const USAGE_BYTES: usize = 24;
+
+/// One answer about usage.
+pub type UsageBytes = [u8; USAGE_BYTES];
+
+const USAGE_NUMBER: u8 = 3;
+
+/// `_IOR(0xfa, 3, char[24])`: what the upper layer takes.
+pub const READ_USAGE: u32 = nix::request_code_read!(TYPE, USAGE_NUMBER, USAGE_BYTES) as u32;
+
+nix::ioctl_read!(usage_ioctl, TYPE, USAGE_NUMBER, UsageBytes);
 nix::ioctl_read!(statistics_ioctl, TYPE, STATISTICS_NUMBER, StatisticsBytes);
 nix::ioctl_read!(reset_ioctl, TYPE, RESET_NUMBER, StatisticsBytes);
 
@@ -40,6 +52,14 @@ pub fn statistics(root: BorrowedFd<'_>, reset: bool) -> Result<StatisticsBytes> 
             true => reset_ioctl(root.as_raw_fd(), &raw mut bytes),
         }
     };
+    asked.map(|_| bytes).map_err(|errno| os("ioctl")(Errno::from_raw_os_error(errno as i32)))
+}
+
+/// Asks the mount behind the descriptor of its root directory what its upper layer takes.
+pub fn usage(root: BorrowedFd<'_>) -> Result<UsageBytes> {
+    let mut bytes = [0; USAGE_BYTES];
+    // SAFETY: the number carries the size of the array, and the kernel writes no more than that.
+    let asked = unsafe { usage_ioctl(root.as_raw_fd(), &raw mut bytes) };
     asked.map(|_| bytes).map_err(|errno| os("ioctl")(Errno::from_raw_os_error(errno as i32)))
 }
 

@@ -80,6 +80,7 @@ impl Union {
     /// Changes attributes; returns the new ones.
     pub fn set_attributes(&self, caller: &Caller, inode: InodeNumber, changes: &Changes) -> Result<Attributes> {
         let inode = self.inode(inode)?;
+        let _changing = self.changing(&inode);
         self.stack.upper()?;
         if let Some(size) = changes.size {
             self.set_size(&inode, size)?;
@@ -219,6 +220,7 @@ impl Union {
     pub fn set_inode_flags(&self, inode: InodeNumber, flags: u32) -> Result<()> {
         let inode = self.inode(inode)?;
         self.copy_up(&inode, Amount::Whole)?;
+        let _changing = self.changing(&inode);
         self.flags_fd(&inode, Access::Read, |fd| stat::set_inode_flags(fd, flags))
     }
 

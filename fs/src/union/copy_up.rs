@@ -224,6 +224,9 @@ impl Union {
                 state.held = Some(fd).filter(|_| inode.kind == Kind::Regular);
             }
         }
+        if !nameless {
+            self.entered(inode, None);
+        }
         if !removed {
             self.table.add_identity(inode, identity);
         }
@@ -237,7 +240,7 @@ impl Union {
     fn publish(&self, upper: &Upper, built: Temporary<'_>, place: &Place, locked: bool) -> Result<()> {
         let parent = self.upper_dir(&place.parent)?;
         let mtime = self.names_mtime(&place.parent, parent.as_fd(), locked)?;
-        self.touch(&place.parent, &place.name);
+        let _changing = self.touch(&place.parent, &place.name);
         upper.publish(built, parent.as_fd(), &place.name)?;
         self.keep_names_mtime(&place.parent, parent.as_fd(), mtime, locked);
         Ok(())
@@ -295,6 +298,8 @@ impl Union {
         let mut state = dir.state.write();
         state.copied(UpperFile { dev: found.dev, ino: found.ino });
         state.names_mtime = Some(shape.mtime);
+        drop(state);
+        self.entered(dir, None);
         Ok(true)
     }
 

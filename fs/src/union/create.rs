@@ -78,7 +78,7 @@ impl Union {
         let _children = dir.children.write();
         let covered = self.free_name(dir, name)?;
         let (file, to) = (self.path_fd(inode)?, self.upper_dir(dir)?);
-        self.touch(dir, name);
+        let _changing = self.touch(dir, name);
         match covered {
             Covered::Nothing => upper.link(file.as_fd(), to.as_fd(), name)?,
             Covered::Whiteout => {
@@ -87,6 +87,7 @@ impl Union {
                 upper.publish_over_whiteout(built, false, to.as_fd(), name)?;
             }
         }
+        self.entered(inode, None);
         {
             let mut state = inode.state.write();
             if state.place.is_none() {
@@ -129,7 +130,7 @@ impl Union {
         let _children = dir.children.write();
         let covered = self.free_name(&dir, name)?;
         let at = self.upper_dir(&dir)?;
-        self.touch(&dir, name);
+        let _changing = self.touch(&dir, name);
         let new = NewNode { dir: &dir, at: at.as_fd(), name, node, mode: mode & 0o7777 };
         let fd = match covered {
             Covered::Nothing if upper.override_stat() == OverrideStat::Off => self.add_directly(upper, caller, &new)?,
@@ -267,6 +268,7 @@ impl Union {
         let kind = Kind::from_mode(found.mode);
         let inode =
             self.table.intern(identity, 1, number, |number| Inode::new(number, kind, Below::Nothing, None, state));
+        self.entered(&inode, Some(found));
         if inode.is_dir() {
             // It was just made: the upper layer says nothing in it yet.
             *inode.upper_names.write() = Some(HashSet::new());

@@ -69,6 +69,7 @@ impl Union {
     pub fn write(&self, inode: InodeNumber, offset: u64, data: &[u8], kill_privileges: bool) -> Result<usize> {
         let inode = self.regular(inode)?;
         self.copy_up(&inode, Amount::Whole)?;
+        let _changing = self.changing(&inode);
         let fd = self.data_fd(&inode, Access::ReadWrite)?;
         if kill_privileges {
             self.drop_privileges(&inode, fd.as_fd())?;
@@ -105,6 +106,7 @@ impl Union {
     ) -> Result<()> {
         let inode = self.regular(inode)?;
         self.copy_up(&inode, Amount::Whole)?;
+        let _changing = self.changing(&inode);
         let fd = self.data_fd(&inode, Access::ReadWrite)?;
         if kill_privileges {
             self.drop_privileges(&inode, fd.as_fd())?;
@@ -137,6 +139,7 @@ impl Union {
     ) -> Result<usize> {
         let (from, to) = (self.regular(from)?, self.regular(to)?);
         self.copy_up(&to, Amount::Whole)?;
+        let _changing = self.changing(&to);
         let target = self.data_fd(&to, Access::ReadWrite)?;
         let source = self.data_fd(&from, Access::Read)?;
         let length = usize::try_from(length).unwrap_or(usize::MAX);

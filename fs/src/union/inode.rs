@@ -5,9 +5,10 @@
 
 use super::merge::DirPart;
 use super::names::LowerNames;
+use super::usage::Share;
 use crate::index::NodeId;
 use crate::layer::{DirMarks, LayerId};
-use crate::sys::stat::Timestamp;
+use crate::sys::stat::{Stat, Timestamp};
 use parking_lot::{Mutex, RwLock};
 use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
@@ -175,6 +176,8 @@ pub struct Inode {
     pub upper_names: RwLock<Option<HashSet<OsString>>>,
     /// For a directory: the last name that was asked for and that its lower layers do not have.
     missing_below: Mutex<Option<Box<OsStr>>>,
+    /// What of it the usage of the upper layer counts.
+    pub share: Share,
     /// It was lent, see `lend`.
     pub lent: AtomicBool,
     /// And so that its times may change unseen.
@@ -209,6 +212,7 @@ impl Inode {
             lower_names: RwLock::new(None),
             upper_names: RwLock::new(None),
             missing_below: Mutex::new(None),
+            share: Share::new(None),
             lent: AtomicBool::new(false),
             unwatched: AtomicBool::new(false),
             lookups: AtomicU64::new(0),
@@ -220,6 +224,11 @@ impl Inode {
     /// The same inode, with its place in the index.
     pub fn indexed_at(self, node: Option<NodeId>) -> Self {
         Inode { index_node: node, ..self }
+    }
+
+    /// The same inode, which the upper layer has under a name, as this.
+    pub fn counted_as(self, found: Option<&Stat>) -> Self {
+        Inode { share: Share::new(found), ..self }
     }
 
     /// Whether this is a directory.

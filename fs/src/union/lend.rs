@@ -83,6 +83,9 @@ impl Union {
         if intent.write && (found.immutable || found.append_only && !intent.append) {
             return Err(Error::NotPermitted);
         }
+        if intent.write {
+            self.changes_unseen(&file);
+        }
         if intent.direct {
             self.with_room(|| open::reopen_direct(reference.as_fd()))?;
         }

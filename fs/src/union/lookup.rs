@@ -169,7 +169,9 @@ impl Union {
                 false => (Below::Dir(lower.into_boxed_slice()), Some(place)),
             };
             let node = if home.is_some() { self.index_child(dir, name) } else { None };
-            Inode::new(number, Kind::Directory, below, home, state).indexed_at(node)
+            Inode::new(number, Kind::Directory, below, home, state)
+                .indexed_at(node)
+                .counted_as(upper.as_ref().map(|part| &part.stat))
         })
     }
 
@@ -262,7 +264,9 @@ impl Union {
                 link_key: Some(key),
                 ..State::default()
             };
-            Inode::new(number, Kind::from_mode(found.mode), Below::Nothing, None, state)
+            // The entry in the index is one of its names.
+            let named = Some(&found).filter(|found| found.nlink > 1);
+            Inode::new(number, Kind::from_mode(found.mode), Below::Nothing, None, state).counted_as(named)
         });
         self.table.add_identity(&inode, lower);
         Ok(inode)
@@ -293,7 +297,7 @@ impl Union {
         Ok(self.table.intern(identity, lookups, number, |number| {
             state.upper = Some(UpperFile { dev: found.dev, ino: found.ino });
             state.place = place();
-            Inode::new(number, kind, Below::Nothing, None, state)
+            Inode::new(number, kind, Below::Nothing, None, state).counted_as(Some(&found))
         }))
     }
 

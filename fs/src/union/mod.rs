@@ -33,6 +33,7 @@ mod remove;
 mod rename;
 mod stack;
 mod table;
+mod usage;
 mod xattr;
 
 #[cfg(test)]
@@ -47,11 +48,12 @@ pub use inode::{InodeNumber, Kind};
 pub use lend::{Intent, Loan};
 pub use readdir::{ListedEntry, Listing};
 pub use rename::RenameFlags;
+pub use usage::Usage;
 pub use xattr::XattrPolicy;
 
 use crate::error::{Error, Result};
 use crate::index::Index;
-use crate::layer::{DirMarks, Layer, LayerId};
+use crate::layer::{DirMarks, Layer, LayerId, Upper};
 use crate::sys::credentials::{Privilege, privilege};
 use crate::sys::stat;
 use backing::Handle;
@@ -71,6 +73,7 @@ use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 use table::InodeTable;
+use usage::Sums;
 
 /// Lower layers of one mount at the most (`OVL_MAX_STACK` of the kernel's overlayfs, and what Podman passes).
 pub const MAX_LOWERS: usize = 500;
@@ -203,6 +206,7 @@ pub struct Union {
     index: Option<Index>,
     order: Order,
     listings: Mutex<Listings>,
+    sums: Sums,
     privilege: Privilege,
     root_ino: u64,
     ids: IdPolicy,
@@ -231,6 +235,7 @@ impl Union {
             Some(upper) => (LinkIndex::load(upper.work()).map_err(fail)?, Some(Origins::load(upper).map_err(fail)?)),
             None => (LinkIndex::default(), None),
         };
+        let known = stack.upper.as_ref().map(usage::at_mount).transpose().map_err(fail)?.flatten();
         let numbering = Numbering::new(stack.layers().map(|layer| layer.dev()));
         let index = match &config.index {
             Some(file) => {
@@ -255,6 +260,7 @@ impl Union {
             index,
             order: Order::default(),
             listings: Mutex::default(),
+            sums: Sums::new(known),
             privilege: privilege().map_err(fail)?,
             ids: config.ids,
             xattrs: config.xattrs,
@@ -274,18 +280,38 @@ impl Union {
     /// At the end of a mount: brings the upper layer to the disk, unless it need not survive a crash.
     pub fn finish(&self) {
         let Some(upper) = &self.stack.upper else { return };
+        let kept = self.keep_usage(upper);
         upper.work().unlock();
+        let synced = self.synced(upper);
+        let kept = kept.and_then(|kept| match kept.filter(|_| synced) {
+            Some(kept) => self.keep_usage_for_good(upper, &kept),
+            None => Ok(()),
+        });
+        copy_up::logged("write down what the upper layer takes", kept);
+    }
+
+    /// At the end of a mount that somebody still uses: as `finish`, but what the upper layer takes may still change.
+    pub fn finish_in_use(&self) {
+        let Some(upper) = &self.stack.upper else { return };
+        upper.work().unlock();
+        self.synced(upper);
+    }
+
+    /// Whether the upper layer was brought to the disk.
+    fn synced(&self, upper: &Upper) -> bool {
         if !self.sync {
-            return;
+            return false;
         }
-        if let Err(error) = stat::sync_filesystem(upper.layer().root()) {
+        let synced = stat::sync_filesystem(upper.layer().root());
+        if let Err(error) = &synced {
             tracing::error!(%error, "the upper layer may be incomplete after a power cut");
         }
+        synced.is_ok()
     }
 
     /// The kernel forgets lookups of an inode.
     pub fn forget(&self, inode: InodeNumber, lookups: u64) {
-        for gone in self.table.forget(inode, lookups) {
+        for gone in self.table.forget(inode, lookups, &|last| self.look_last(last)) {
             self.descriptors.forget(gone.number, FILE_USES);
             if !gone.layers.is_empty() {
                 self.listings.lock().forget(gone.number);
@@ -328,5 +354,6 @@ fn root_inode(stack: &Stack) -> Result<Inode> {
         ..State::default()
     };
     let lower = parts.into_iter().filter(|part| part.layer != LayerId::UPPER).collect();
-    Ok(Inode::new(InodeNumber::ROOT, Kind::Directory, Below::Dir(lower), None, state))
+    let root = Inode::new(InodeNumber::ROOT, Kind::Directory, Below::Dir(lower), None, state);
+    Ok(root.counted_as(upper.as_ref().map(|part| &part.stat)))
 }

@@ -7,6 +7,7 @@
 
 use super::Union;
 use super::inode::{Inode, Kind};
+use super::usage::Changing;
 use crate::error::Result;
 use crate::layer::{Layer, LayerId, LayerName, list};
 use crate::sys::dir::DirEntry;
@@ -215,20 +216,23 @@ impl Union {
     }
 
     /// The upper layer is about to say something of a name. The caller holds the directory's `children` for writing.
-    pub(super) fn touch(&self, dir: &Arc<Inode>, name: &OsStr) {
+    #[must_use = "it is to be kept over the change"]
+    pub(super) fn touch<'a>(&'a self, dir: &'a Arc<Inode>, name: &OsStr) -> Changing<'a> {
+        let changing = self.changing(dir);
         dir.state.write().names_mtime = None;
         let grown = {
             let mut names = dir.upper_names.write();
-            let Some(names) = names.as_mut() else { return };
+            let Some(names) = names.as_mut() else { return changing };
             match names.insert(name.to_owned()) {
                 true => names.len(),
-                false => return,
+                false => return changing,
             }
         };
         // Counted when it doubles: the first names are not worth it.
         if grown >= GROWN_MIN && grown.is_power_of_two() {
             self.tables.added(dir, grown / 2);
         }
+        changing
     }
 }
 

@@ -87,7 +87,7 @@ impl Union {
     /// Makes a name show nothing.
     fn take_name(&self, upper: &Upper, dir: &Arc<Inode>, name: &OsStr, seen: &Seen) -> Result<()> {
         let at = self.upper_dir(dir)?;
-        self.touch(dir, name);
+        let _changing = self.touch(dir, name);
         match (seen.upper, seen.is_below()) {
             (Entry::Leaf(_) | Entry::Dir { .. }, false) => upper.remove(at.as_fd(), name),
             (Entry::Leaf(_), true) => upper.replace_by_whiteout(at.as_fd(), name, false),
@@ -140,6 +140,7 @@ impl Union {
     ) {
         let noted = match inode.in_upper() {
             true if inode.is_dir() => {
+                self.left(inode);
                 let mut state = inode.state.write();
                 state.pin = survival.reference;
                 state.place = None;
@@ -174,6 +175,11 @@ impl Union {
             let left =
                 survival.upper_nlink.saturating_sub(u32::from(in_upper)).saturating_add_signed(state.nlink_delta);
             state.removed = left == 0;
+            // Its entry in the hard link index is no name in the layer's tree.
+            let named = survival.upper_nlink > u32::from(in_upper) + u32::from(state.link_key.is_some());
+            if !named {
+                self.left(inode);
+            }
             let was_here = state.place.as_ref().is_some_and(|place| place.is(dir, name));
             if state.removed || was_here || state.place.is_none() {
                 state.place = None;
@@ -194,7 +200,10 @@ impl Union {
                 }
             }
             (false, Some(key)) if !in_upper => match &survival.reference {
-                Some(reference) => self.links.store_nlink(upper, reference.as_fd(), &key, delta),
+                Some(reference) => {
+                    let _changing = self.changing(inode);
+                    self.links.store_nlink(upper, reference.as_fd(), &key, delta)
+                }
                 None => Ok(()),
             },
             (false, _) => Ok(()),

@@ -10,8 +10,8 @@ use super::lookup::NAME_BYTES_MAX;
 use super::merge::Seen;
 use crate::error::{Error, Result};
 use crate::layer::{Entry, Upper, list};
-use crate::sys::open;
 use crate::sys::rename::At;
+use crate::sys::{open, stat};
 use parking_lot::RwLockWriteGuard;
 use std::ffi::OsStr;
 use std::os::fd::AsFd;
@@ -137,8 +137,9 @@ impl Union {
         if self.probe_upper(side.dir, side.name)? == Entry::Absent && !inode.is_removed() {
             let (file, at) = (self.path_fd(&inode)?, self.upper_dir(side.dir)?);
             let mtime = self.names_mtime(side.dir, at.as_fd(), true)?;
-            self.touch(side.dir, side.name);
+            let _changing = self.touch(side.dir, side.name);
             upper.link(file.as_fd(), at.as_fd(), side.name)?;
+            self.entered(&inode, None);
             self.keep_names_mtime(side.dir, at.as_fd(), mtime, true);
             let mut state = inode.state.write();
             state.nlink_delta -= 1;
@@ -155,6 +156,7 @@ impl Union {
         if !moved.is_dir() || moved.state.read().upper_marks.opaque || !to.is_below() {
             return Ok(());
         }
+        let _changing = self.changing(moved);
         upper.make_opaque(self.upper_dir(moved)?.as_fd())?;
         let mut state = moved.state.write();
         state.upper_marks.opaque = true;
@@ -173,8 +175,7 @@ impl Union {
         }
         self.cover(upper, source, to)?;
         self.cover(upper, target, from)?;
-        self.touch(old.dir, old.name);
-        self.touch(new.dir, new.name);
+        let _changing = (self.touch(old.dir, old.name), self.touch(new.dir, new.name));
         let (from, to) = (self.upper_dir(old.dir)?, self.upper_dir(new.dir)?);
         upper.exchange(At { dir: from.as_fd(), name: old.name }, At { dir: to.as_fd(), name: new.name })?;
         moved_to(source, new);
@@ -220,11 +221,14 @@ impl Union {
         is_dir: bool,
         there: &Entry,
     ) -> Result<()> {
-        self.touch(old.dir, old.name);
-        self.touch(new.dir, new.name);
+        let _changing = (self.touch(old.dir, old.name), self.touch(new.dir, new.name));
         let (from, to) = (self.upper_dir(old.dir)?, self.upper_dir(new.dir)?);
         let (from, to) = (At { dir: from.as_fd(), name: old.name }, At { dir: to.as_fd(), name: new.name });
-        let device = *there == Entry::Whiteout && open::exists(to.dir, to.name)?;
+        let whiteout = match there {
+            Entry::Whiteout => stat::stat_at(to.dir, to.name)?,
+            _ => None,
+        };
+        let device = whiteout.is_some();
         let marked = matches!(there, Entry::Dir { .. }) && !list(open::open_dir(to.dir, to.name)?.as_fd())?.is_empty();
         match (is_dir && (device || marked), hide_old) {
             // The whiteout of the new name becomes that of the old one.
@@ -232,6 +236,9 @@ impl Union {
             (true, _) => swap_and_take(upper, from, to, (marked, hide_old))?,
             (false, true) => upper.rename_leaving_whiteout(from, to)?,
             (false, false) => upper.rename(from, to)?,
+        }
+        if let Some(replaced) = whiteout.filter(|_| !(is_dir && hide_old)) {
+            upper.work().marks().name_taken(&replaced);
         }
         if *there == Entry::Whiteout {
             logged("remove a whiteout", upper.remove_dot_whiteout(to.dir, to.name));

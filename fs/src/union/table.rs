@@ -136,16 +136,16 @@ impl InodeTable {
         }
     }
 
-    /// The kernel forgets `lookups` lookups. Returns the inodes that left the table.
-    pub fn forget(&self, number: InodeNumber, lookups: u64) -> Vec<Gone> {
+    /// The kernel forgets `lookups` lookups. Returns the inodes that left the table; `last` looks at one before it leaves.
+    pub fn forget(&self, number: InodeNumber, lookups: u64, last: &dyn Fn(&Arc<Inode>)) -> Vec<Gone> {
         let mut gone = Vec::new();
         let left = self.by_number.get(&number).map(|inode| inode.take_lookups(lookups));
         if left == Some(0) {
-            self.reap(number, &mut gone);
+            self.reap(number, last, &mut gone);
         }
         for _ in 0..RETRIES_PER_FORGET {
             let Some(number) = self.unused.lock().pop_front() else { break };
-            self.reap(number, &mut gone);
+            self.reap(number, last, &mut gone);
         }
         if !gone.is_empty() {
             self.trim();
@@ -154,11 +154,19 @@ impl InodeTable {
     }
 
     /// Removes an inode, and then each directory above it that only it kept alive.
-    fn reap(&self, number: InodeNumber, gone: &mut Vec<Gone>) {
+    fn reap(&self, number: InodeNumber, last: &dyn Fn(&Arc<Inode>), gone: &mut Vec<Gone>) {
         let mut next = Some(number);
         while let Some(number) = next.take() {
+            let listed =
+                |inode: &Arc<Inode>| number != InodeNumber::ROOT && inode.lookups() == 0 && inode.share.is_listed();
+            // Looked at outside of the table's lock; should it change meanwhile, it stays for the next time.
+            let listed = self.by_number.get(&number).filter(|inode| listed(inode)).map(|inode| Arc::clone(&inode));
+            if let Some(inode) = listed {
+                last(&inode);
+            }
             let unused = |_: &InodeNumber, inode: &Arc<Inode>| {
-                inode.lookups() == 0 && Arc::strong_count(inode) == 1 && number != InodeNumber::ROOT
+                let idle = inode.lookups() == 0 && Arc::strong_count(inode) == 1;
+                idle && !inode.share.is_listed() && number != InodeNumber::ROOT
             };
             let Some((_, inode)) = self.by_number.remove_if(&number, unused) else {
                 if self.by_number.get(&number).is_some_and(|inode| inode.lookups() == 0) {

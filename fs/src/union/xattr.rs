@@ -187,6 +187,7 @@ impl Union {
     /// Sets an attribute; `flags` are `XATTR_CREATE` and `XATTR_REPLACE`, see setxattr(2).
     pub fn set_xattr(&self, caller: &Caller, inode: InodeNumber, name: &OsStr, value: &[u8], flags: i32) -> Result<()> {
         let inode = self.inode(inode)?;
+        let _changing = self.changing(&inode);
         self.stack.upper()?;
         self.stored(&inode, name)?;
         self.copy_up(&inode, Amount::Whole)?;
@@ -212,6 +213,7 @@ impl Union {
     /// Removes an attribute.
     pub fn remove_xattr(&self, inode: InodeNumber, name: &OsStr) -> Result<()> {
         let inode = self.inode(inode)?;
+        let _changing = self.changing(&inode);
         self.stack.upper()?;
         let stored = self.stored(&inode, name)?;
         let present = xattr::value(self.path_fd(&inode)?.as_fd(), &stored)?.is_some();
