@@ -1,7 +1,7 @@
 //! What containerd asks of a snapshotter, put together from the store and the servers of the mounts.
 //!
 //! Owns the order of the two in each operation, and the counting of what layers take. Must not know gRPC. Invariant: commit
-//! and usage walk no tree while somebody waits, but for the first question after a commit.
+//! and usage walk no tree while somebody waits, but for the first question after a commit of what no server has mounted.
 
 use crate::digest::ChainId;
 use crate::error::{Error, Result};
@@ -9,6 +9,7 @@ use crate::mount::{Mount, Servers, is_unpacked};
 use crate::snapshot::filter::Filters;
 use crate::snapshot::{Kind, Labels, Snapshot, Space, Usage, lifecycle, usage};
 use crate::store::Store;
+use lamina_fs::fuse::usage::Answer;
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -30,6 +31,8 @@ pub struct Snapshotter {
     store: Store,
     servers: Servers,
     counts: Arc<Mutex<HashMap<u64, Count>>>,
+    /// What the servers of committed snapshots have said at the end, until it is in the records.
+    sealed: Arc<Mutex<HashMap<u64, Usage>>>,
     counter: Sender<u64>,
 }
 
@@ -50,7 +53,7 @@ impl Snapshotter {
         let found = servers.recover(|id| snapshots.iter().any(|snapshot| snapshot.id == id))?;
         tracing::info!(snapshots = snapshots.len(), servers = found, "the store is open");
         let (counter, jobs) = channel();
-        let snapshotter = Snapshotter { store, servers, counts: Arc::default(), counter };
+        let snapshotter = Snapshotter { store, servers, counts: Arc::default(), sealed: Arc::default(), counter };
         let worker = snapshotter.clone();
         let thread = std::thread::Builder::new().name("count".into()).spawn(move || worker.count_all(&jobs));
         thread.map_err(Error::io("start a thread for", snapshotter.store.dirs().root()))?;
@@ -119,7 +122,9 @@ impl Snapshotter {
         self.servers.flush(&active)?;
         let chain = if is_unpacked(key) { chain_of(name, &labels) } else { None };
         let committed = self.store.commit_chain(space, name, key, parent, labels, chain)?;
-        self.servers.seal(committed.id);
+        if let Some(usage) = self.servers.seal(committed.id) {
+            self.sealed.lock().insert(committed.id, usage);
+        }
         self.count_later(committed.id);
         Ok(())
     }
@@ -135,6 +140,7 @@ impl Snapshotter {
         // One that somebody started in between; now nobody can any more.
         self.servers.stop(snapshot.id)?;
         self.counts.lock().remove(&snapshot.id);
+        self.sealed.lock().remove(&snapshot.id);
         Ok(())
     }
 
@@ -165,8 +171,9 @@ impl Snapshotter {
         Ok(found)
     }
 
-    /// What a snapshot's own layer takes. Of a committed one exactly; of an active one what the last count found, which is zero
-    /// at first; a count that is too old is made anew after the answer.
+    /// What a snapshot's own layer takes. Of an active one that has a server, what that says; of another active one what the last
+    /// count found, which is zero at first; a count that is too old is made anew after the answer. A committed one keeps what its
+    /// server said last, or is counted.
     ///
     /// # Errors
     /// [`Error::NoSnapshot`], [`Error::Io`].
@@ -175,8 +182,20 @@ impl Snapshotter {
         match (snapshot.kind, snapshot.usage) {
             (Kind::View, _) => Ok(Usage::default()),
             (Kind::Committed, Some(usage)) => Ok(usage),
-            (Kind::Committed, None) => usage::count(&self.store.dirs().layer(snapshot.content)),
+            (Kind::Committed, None) => match self.sealed.lock().get(&snapshot.id).copied() {
+                Some(usage) => Ok(usage),
+                None => usage::count(&self.store.dirs().layer(snapshot.content)),
+            },
             (Kind::Active, _) => {
+                let told = self.servers.usage(&snapshot)?;
+                if let Some(Answer::Known(told)) = told {
+                    let usage = Usage { size: told.bytes, inodes: told.inodes };
+                    self.counts.lock().insert(snapshot.id, Count { usage, due: Instant::now() });
+                    return Ok(usage);
+                }
+                if told == Some(Answer::Counting) {
+                    return Ok(self.counts.lock().get(&snapshot.id).map_or(Usage::default(), |count| count.usage));
+                }
                 let mut counts = self.counts.lock();
                 let count = counts.get(&snapshot.id).copied();
                 if count.is_none_or(|count| count.due <= Instant::now()) {
@@ -202,7 +221,13 @@ impl Snapshotter {
                 Some(snapshot) if snapshot.kind == Kind::Active => self.count(&snapshot),
                 Some(snapshot) if snapshot.unsynced.is_some() => {
                     self.counts.lock().remove(&id);
-                    self.store.settle(snapshot.content)
+                    let known = self.sealed.lock().get(&id).copied();
+                    // Kept until it is in the record: somebody may ask meanwhile.
+                    let settled = self.store.settle(snapshot.content, known);
+                    if settled.is_ok() {
+                        self.sealed.lock().remove(&id);
+                    }
+                    settled
                 }
                 _ => Ok(()),
             });

@@ -177,6 +177,11 @@ impl Daemon {
         Pid::from_raw(self.child.as_ref().expect("it runs").id().cast_signed())
     }
 
+    /// Its store.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
     /// What it wrote so far.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.home.path().join("log")).unwrap_or_default()

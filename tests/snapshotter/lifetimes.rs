@@ -2,14 +2,18 @@
 
 use std::fs::{self, File};
 use std::io::Write as _;
+use std::os::fd::AsFd as _;
 use std::os::unix::fs::MetadataExt as _;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use lamina_snapshotter::digest::{ChainId, DiffId, Digest};
+use support::usage::walk;
 use support::{lamina, machine, needs};
 use tonic::Code;
 
-use crate::daemon::{self, Daemon, PLUGIN, code, kill_server, source};
+use crate::daemon::{self, Client, Daemon, PLUGIN, code, kill_server, source};
+use crate::traced::Traced;
 
 #[test]
 fn killed_daemon_finds_its_servers_again() {
@@ -300,13 +304,78 @@ fn usage_of_an_active_snapshot_follows_what_is_written() {
     let (daemon, mounted) = Daemon::with_container();
     let mut client = daemon.client(PLUGIN);
     fs::write(mounted.join("own"), vec![1; 1 << 20]).unwrap();
-    // Nobody has counted yet. The question has it counted, and one of the next is told.
-    assert_eq!(client.usage("container").unwrap().size, 0);
-    while client.usage("container").unwrap().size < 1 << 20 {
+    assert_eq!(usage(&mut client), walk(&layer_with(&daemon, "own")));
+    fs::remove_file(mounted.join("base")).unwrap();
+    fs::create_dir_all(mounted.join("a/b")).unwrap();
+    assert_eq!(usage(&mut client), walk(&layer_with(&daemon, "own")));
+    daemon.clear();
+}
+
+#[test]
+fn usage_of_an_active_snapshot_survives_the_daemon_and_the_server() {
+    needs!(daemon::missing());
+    let (mut daemon, mounted) = Daemon::with_container();
+    fs::write(mounted.join("own"), vec![1; 1 << 20]).unwrap();
+    let layer = layer_with(&daemon, "own");
+    daemon.kill();
+    fs::write(mounted.join("meanwhile"), vec![1; 1 << 16]).unwrap();
+    daemon.restart();
+    assert_eq!(usage(&mut daemon.client(PLUGIN)), walk(&layer));
+    // The server ends well, and the next one begins with what it has written down.
+    let server = rustix::process::Pid::from_raw(daemon.servers()[0]).unwrap();
+    let ended = rustix::process::pidfd_open(server, rustix::process::PidfdFlags::empty()).unwrap();
+    rustix::process::kill_process(server, rustix::process::Signal::TERM).unwrap();
+    let mut wait = [nix::poll::PollFd::new(ended.as_fd(), nix::poll::PollFlags::POLLIN)];
+    assert_eq!(nix::poll::poll(&mut wait, nix::poll::PollTimeout::NONE), Ok(1));
+    let mut client = daemon.client(PLUGIN);
+    client.mounts("container").unwrap();
+    assert_eq!(usage(&mut client), walk(&layer));
+    // Killed, it has written nothing down: then it is counted, once.
+    fs::write(mounted.join("own"), vec![1; 1 << 18]).unwrap();
+    kill_server(daemon.servers()[0]);
+    client.mounts("container").unwrap();
+    while usage(&mut client) != walk(&layer) {
         std::thread::yield_now();
     }
-    assert_eq!(client.usage("container").unwrap().inodes, 2);
     daemon.clear();
+}
+
+/// Whatever the layer holds: neither the daemon nor the server reads a directory of it.
+#[test]
+fn usage_and_commit_read_no_directory() {
+    needs!(daemon::missing(), machine::program("strace"));
+    let (daemon, mounted) = Daemon::with_container();
+    let mut client = daemon.client(PLUGIN);
+    fs::create_dir_all(mounted.join("a/b/c")).unwrap();
+    fs::write(mounted.join("a/b/own"), vec![1; 1 << 16]).unwrap();
+    let layer = layer_with(&daemon, "a");
+    let traced = Traced::attach(&[daemon.pid().as_raw(), daemon.servers()[0]]);
+    // The trace would show it.
+    assert_eq!(fs::read_dir(mounted.join("a/b")).unwrap().count(), 2);
+    let read_by_us = traced.directories_below(&layer);
+    assert!(!read_by_us.is_empty(), "the server reads a directory for whoever lists it");
+    let told = usage(&mut client);
+    client.commit("image", "container").unwrap();
+    let committed = usage_of(&mut client, "image");
+    assert_eq!(traced.end().directories_below(&layer), read_by_us);
+    assert_eq!((told, committed), (walk(&layer), walk(&layer)));
+    daemon.clear();
+}
+
+fn usage(client: &mut Client<'_>) -> (u64, u64) {
+    usage_of(client, "container")
+}
+
+fn usage_of(client: &mut Client<'_>, key: &str) -> (u64, u64) {
+    let told = client.usage(key).expect("usage");
+    (told.size.cast_unsigned(), told.inodes.cast_unsigned())
+}
+
+/// The directory of the layer that holds a name.
+fn layer_with(daemon: &Daemon, name: &str) -> PathBuf {
+    let snapshots = fs::read_dir(daemon.root().join("snapshots")).expect("the layers");
+    let mut layers = snapshots.map(|entry| entry.expect("a layer").path().join("fs"));
+    layers.find(|layer| layer.join(name).exists()).expect("a layer that holds the name")
 }
 
 #[test]

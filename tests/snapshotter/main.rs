@@ -12,3 +12,4 @@ mod lifetimes;
 mod oci;
 mod operations;
 mod prune;
+mod traced;

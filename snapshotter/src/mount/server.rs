@@ -6,9 +6,10 @@
 use super::process::{Identity, Process};
 use super::{Mount, Show, bind, pieces, show, table};
 use crate::error::{Error, Result};
-use crate::snapshot::{Kind, Snapshot};
+use crate::snapshot::{Kind, Snapshot, Usage};
 use crate::store::{Dirs, Store};
 use lamina_fs::fuse::background;
+use lamina_fs::fuse::usage::Answer;
 use nix::mount::{MntFlags, MsFlags, umount2};
 use parking_lot::Mutex;
 use rustix::process::Signal;
@@ -59,6 +60,20 @@ impl Servers {
             Show::Served => bind(&self.serve(snapshot)?, snapshot.kind != Kind::Active),
         };
         Ok(vec![mount])
+    }
+
+    /// What the server of an active snapshot says that its layer takes; `None` where none runs, or the layer is written without one.
+    /// Which of the two it is never changes while a snapshot is active, so nobody writes behind the server's back.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn usage(&self, snapshot: &Snapshot) -> Result<Option<Answer>> {
+        let place = Place::of(self.store.dirs(), snapshot.id);
+        // The mount table is not read: containerd asks for each snapshot in turn, and what is no mount says so itself.
+        match show(snapshot) == Show::Served && place.server()?.is_some() {
+            true => Ok(place.usage()),
+            false => Ok(None),
+        }
     }
 
     /// The mountpoint of a snapshot's server, which runs when this returns.
@@ -175,22 +190,34 @@ impl Servers {
     }
 
     /// After a commit: the layer does not change any more. Whoever has the mount bound elsewhere can go on reading; the server ends
-    /// when the last one lets go, and its watcher clears up.
-    pub fn seal(&self, snapshot: u64) {
+    /// when the last one lets go, and its watcher clears up. Returns what its server says that the layer takes for good; `None` if
+    /// none knows, or somebody still writes.
+    pub fn seal(&self, snapshot: u64) -> Option<Usage> {
         let lock = self.lock(snapshot);
         let _held = lock.lock();
         let place = Place::of(self.store.dirs(), snapshot);
         match place.is_served() {
             Ok(true) => {}
-            Ok(false) => return,
-            Err(error) => return tracing::warn!(snapshot, %error, "left mounted after its commit"),
+            Ok(false) => return None,
+            Err(error) => {
+                tracing::warn!(snapshot, %error, "left mounted after its commit");
+                return None;
+            }
         }
         let flags = MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
-        if let Err(errno) = nix::mount::mount(None::<&str>, &place.mountpoint, None::<&str>, flags, None::<&str>) {
-            tracing::warn!(snapshot, %errno, "somebody still writes to a snapshot that was committed");
-        }
+        let told = match nix::mount::mount(None::<&str>, &place.mountpoint, None::<&str>, flags, None::<&str>) {
+            Ok(()) => place.usage(),
+            Err(errno) => {
+                tracing::warn!(snapshot, %errno, "somebody still writes to a snapshot that was committed");
+                None
+            }
+        };
         if let Err(error) = place.unmount() {
             tracing::warn!(snapshot, %error, "left mounted after its commit");
+        }
+        match told {
+            Some(Answer::Known(told)) => Some(Usage { size: told.bytes, inodes: told.inodes }),
+            _ => None,
         }
     }
 
@@ -289,6 +316,12 @@ impl Place {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(Error::io("read", &self.note)(error)),
         }
+    }
+
+    /// What the server says; `None` if it has just ended, does not serve its mount yet, or is of an older release.
+    fn usage(&self) -> Option<Answer> {
+        let told = Answer::read(&self.mountpoint);
+        told.inspect_err(|error| tracing::debug!(%error, "a server does not tell what its layer takes")).ok()
     }
 
     fn note(&self, identity: &Identity) -> Result<()> {

@@ -237,15 +237,15 @@ impl Store {
     }
 
     /// After a commit, and aside from whoever waits for it: brings the layer's files to the disk, and notes that and what they take
-    /// with every committed snapshot that shows `content`.
+    /// with every committed snapshot that shows `content`: `known`, or what a walk finds.
     ///
     /// # Errors
     /// [`Error::Io`], [`Error::Metadata`].
-    pub fn settle(&self, content: u64) -> Result<()> {
+    pub fn settle(&self, content: u64, known: Option<Usage>) -> Result<()> {
         let path = self.dirs().layer(content);
         let layer = File::open(&path).map_err(Error::io("open", &path))?;
         rustix::fs::syncfs(&layer).map_err(Error::io("sync", &path))?;
-        let usage = usage::count(&path)?;
+        let usage = known.map_or_else(|| usage::count(&path), Ok)?;
         self.metadata().write(|change| {
             for mut snapshot in change.with_content(content)? {
                 if snapshot.kind == Kind::Committed {

@@ -425,9 +425,12 @@ fn layer_whose_files_a_power_failure_may_have_cost_is_named() {
     let before = Snapshot { unsynced: Some("another boot".into()), ..committed };
     store.metadata().write(|change| change.put(&before)).unwrap();
     assert!(store.fsck().unwrap()[0].contains("went down"));
-    store.settle(before.content).unwrap();
+    store.settle(before.content, None).unwrap();
     let settled = store.stat(&space(), "name").unwrap();
     assert!(settled.unsynced.is_none() && settled.usage.unwrap().inodes == 1);
+    let known = Usage { size: 4096, inodes: 7 };
+    store.settle(before.content, Some(known)).unwrap();
+    assert_eq!(store.stat(&space(), "name").unwrap().usage, Some(known), "it need not be counted");
 }
 
 #[test]
