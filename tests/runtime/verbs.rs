@@ -24,6 +24,25 @@ fn run_answers_the_code_of_the_process() {
     assert!(said.err.contains("executable file not found in $PATH"), "{}", said.err);
 }
 
+/// What a script starts in the background ignores two signals, and nohup(1) a third; a container must not.
+#[test]
+fn a_container_ignores_no_signal_that_its_caller_ignores() {
+    needs!(missing());
+    let mut bundle = Bundle::new(&lamina_oci());
+    bundle.before = ["sh", "-c", "trap '' HUP INT QUIT TERM USR1; exec \"$@\"", "sh"].map(str::to_owned).to_vec();
+    let ignored = |text: String| {
+        let word = text.split_whitespace().nth(1).expect("SigIgn: a mask").to_owned();
+        u64::from_str_radix(&word, 16).expect("a mask")
+    };
+    // Signals 32 and 33 are libc's own: no program can set them by signal(2).
+    let own = 0b11 << 31;
+    // Not by a shell, which ignores signals of its own accord.
+    let words = ["grep", "SigIgn", "/proc/self/status"];
+    assert_eq!(ignored(bundle.set("/process/args", json!(words)).run().ok()) & !own, 0);
+    bundle.running();
+    assert_eq!(ignored(bundle.verb(&[&["exec", &bundle.id], &words[..]].concat()).ok()) & !own, 0);
+}
+
 #[test]
 fn flags_may_stand_behind_the_id() {
     needs!(missing());

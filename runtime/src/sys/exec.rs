@@ -24,13 +24,20 @@ pub fn execute(fd: BorrowedFd<'_>, arguments: &[CString], environment: &[CString
     io::Error::last_os_error()
 }
 
-/// Undoes what a Rust program and its callers leave behind: `SIGPIPE` ignored, signals blocked.
+/// Undoes what a Rust program and its callers leave behind: signals ignored and blocked. `SIGPIPE` is ignored by every Rust program, and `SIGINT` and
+/// `SIGQUIT` by whatever a script starts in the background; a shell in a container would pass that on, and nothing in it could be interrupted.
 ///
-/// Sources: signal(2), sigprocmask(2).
+/// Sources: signal(2), sigprocmask(2); sh(1) of POSIX, "Asynchronous Lists".
 pub fn restore_signals() -> io::Result<()> {
-    // SAFETY: the default action is no function of ours.
-    if unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) } == libc::SIG_ERR {
-        return Err(io::Error::last_os_error());
+    // Those in between are libc's own.
+    for number in (1..32).chain(libc::SIGRTMIN()..=libc::SIGRTMAX()) {
+        if matches!(number, libc::SIGKILL | libc::SIGSTOP) {
+            continue;
+        }
+        // SAFETY: the default action is no function of ours.
+        if unsafe { libc::signal(number, libc::SIG_DFL) } == libc::SIG_ERR {
+            return Err(io::Error::last_os_error());
+        }
     }
     nix::sys::signal::SigSet::empty().thread_set_mask()?;
     Ok(())
