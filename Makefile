@@ -12,7 +12,7 @@ export LAMINA ?= $(TARGET)/release/lamina
 export LAMINA_OCI ?= $(TARGET)/release/lamina-oci
 export LAMINA_SUITES ?= $(SUITES)/bin
 
-.PHONY: help demo demo-fs test check deps suites-deps rivals-deps compare-suites compare-runtimes containerd-versions systemd-units bench bench-deps bench-unpack bench-ctr-run build soak
+.PHONY: help demo demo-fs test check deps suites-deps rivals-deps compare-suites compare-runtimes containerd-versions systemd-units bench bench-deps bench-unpack bench-ctr-run bench-start build soak
 
 help:
 	@echo "make demo            load a Debian image, run it, commit what changed and run that, as an unprivileged user"
@@ -20,9 +20,10 @@ help:
 	@echo "make test            everything: the oracle, mounted, rootless, snapshotter and third-party suites (root, some 20 minutes)"
 	@echo "make check           what needs no privilege and little time: format, lints, unit tests"
 	@echo "make soak            2,000 containers come and go, and nothing grows or is left (root; some 30 minutes; alone on the machine)"
-	@echo "make bench           Lamina, overlayfs and the FUSE rivals side by side, with plots in target/bench (root; BENCH=--quick for a smoke run)"
+	@echo "make bench           Lamina, overlayfs and the FUSE rivals side by side, with plots in target/bench, and bench-start (root; BENCH=--quick for a smoke run)"
 	@echo "make bench-unpack    the same image unpacked by Lamina, umoci, podman and containerd, side by side (root; some 5 minutes)"
 	@echo "make bench-ctr-run   the time of ctr run on Lamina, overlayfs and fuse-overlayfs, side by side (root; some 3 minutes)"
+	@echo "make bench-start     how a container starts: lamina-oci beside crun and runc, lamina beside podman (root; some 2 minutes; a part of make bench)"
 	@echo "make compare-runtimes  the OCI specification's MUSTs asked of lamina-oci, runc and crun (root)"
 	@echo "make containerd-versions  Debian's containerd 1.6, 1.7 and 2 on the snapshotter, up to a pod (root; downloads 200 MB)"
 	@echo "make systemd-units   the snapshotter's units in a Debian that is booted for it (root; downloads 100 MB)"
@@ -79,6 +80,7 @@ systemd-units: build
 bench: deps rivals-deps bench-deps build
 	@cargo build --release --quiet -p lamina-benches --bin compare
 	@$(TARGET)/release/compare --fuse-overlayfs-2 $(RIVALS)/bin/fuse-overlayfs $(BENCH)
+	@benches/start $(TARGET)/release
 
 bench-deps:
 	@command -v fio >/dev/null && command -v unionfs >/dev/null || ! command -v apt-get >/dev/null || [ "$$(id -u)" != 0 ] || \
@@ -87,6 +89,9 @@ bench-deps:
 bench-unpack: deps
 	@cargo build --release --quiet -p lamina-snapshotter
 	@benches/unpack $(TARGET)/release/lamina-snapshotter
+
+bench-start: build
+	@benches/start $(TARGET)/release
 
 bench-ctr-run: build
 	@benches/ctr-run $(TARGET)/release

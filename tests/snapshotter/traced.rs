@@ -30,10 +30,10 @@ impl Traced {
         Traced { strace, said, home }
     }
 
-    /// Ends the trace: what has happened so far is in it.
+    /// Ends the trace: what has happened so far is in it. Not by an interrupt, which whatever a script starts in the background ignores.
     pub fn end(mut self) -> Traced {
         let strace = rustix::process::Pid::from_child(&self.strace);
-        rustix::process::kill_process(strace, rustix::process::Signal::INT).expect("it runs");
+        rustix::process::kill_process(strace, rustix::process::Signal::TERM).expect("it runs");
         // Until it closes the pipe, which must not fill.
         std::io::copy(&mut self.said, &mut std::io::sink()).expect("it closes the pipe");
         self.strace.wait().expect("its end");

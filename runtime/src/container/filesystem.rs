@@ -226,10 +226,10 @@ pub(super) fn end(server: Pid) {
     reap(server);
 }
 
-/// Waits for a server that has ended.
-pub(super) fn reap(server: Pid) {
-    if let Err(errno) = waitpid(Some(server), WaitOptions::empty()) {
-        log::debug(&format!("wait for the filesystem server: {errno}"));
+/// Waits for a child that has ended, or is about to.
+pub(super) fn reap(child: Pid) {
+    if let Err(errno) = waitpid(Some(child), WaitOptions::empty()) {
+        log::debug(&format!("wait for a process of a container: {errno}"));
     }
 }
 

@@ -55,7 +55,7 @@ pub fn detached(store: &Path, container: &Container) -> Result<()> {
     let failed = |what: &'static str| move |errno: rustix::io::Errno| Error::usage(format!("cannot {what}: {errno}"));
     let (news, telling) = pipe_with(PipeFlags::CLOEXEC).map_err(failed("make a pipe"))?;
     let forked = clone::fork(0).map_err(|error| Error::usage(format!("cannot fork: {error}")))?;
-    if forked.is_none() {
+    let Some(monitor) = forked else {
         drop(news);
         let mut telling = Some(File::from(telling));
         let outcome = leave_terminal()
@@ -68,13 +68,18 @@ pub fn detached(store: &Path, container: &Container) -> Result<()> {
             std::process::exit(EXIT_OWN_ERROR.into());
         }
         std::process::exit(0);
-    }
+    };
     drop(telling);
     let mut text = String::new();
     File::from(news)
         .read_to_string(&mut text)
         .map_err(|error| Error::usage(format!("cannot hear from the monitor: {error}")))?;
-    match serde_json::from_str(&text) {
+    let news = serde_json::from_str(&text);
+    if !matches!(news, Ok(News::Running)) {
+        // It is about to end: an error leaves nothing behind, a process neither.
+        filesystem::reap(monitor);
+    }
+    match news {
         Ok(News::Running) => Ok(()),
         Ok(News::Failed { code: super::error::EXIT_NOT_FOUND, sentence }) => Err(Error::CommandNotFound { sentence }),
         Ok(News::Failed { code: super::error::EXIT_CANNOT_RUN, sentence }) => Err(Error::CannotRun { sentence }),
