@@ -29,7 +29,10 @@ impl Tmux {
         command.current_dir(dir).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut client = machine::start(&mut command);
         let (commands, told) = (client.stdin.take(), client.stdout.take().expect("a pipe"));
-        Tmux { client, commands, told: BufReader::new(told) }
+        let mut tmux = Tmux { client, commands, told: BufReader::new(told) };
+        // Until then the client has no session that a command could be about.
+        while !tmux.line("a session").starts_with("%session-changed ") {}
+        tmux
     }
 
     /// Types keys, control characters among them.
