@@ -5,8 +5,8 @@
 mod commands;
 
 use commands::index::IndexCommand;
-use commands::stats::Stats;
-use commands::usage::UsageCommand;
+use commands::question::Question;
+use commands::{stats, usage};
 use lamina_fs::fuse::{self, background, fusermount, session};
 use lamina_fs::options::help::{self, Shell};
 use lamina_fs::options::{Environment, Ground, Invocation, Options, ProgramName};
@@ -46,14 +46,14 @@ fn answer(name: ProgramName, arguments: &[OsString]) -> Option<String> {
 
 fn run(name: ProgramName, arguments: Vec<OsString>) -> Result<(), Box<dyn Error>> {
     if name == ProgramName::LaminaFs
-        && let Some(stats) = Stats::parse(&arguments)
+        && let Some(question) = Question::parse(&stats::FORM, &arguments)
     {
-        return print(&stats?.run()?);
+        return print(&stats::run(&question?)?);
     }
     if name == ProgramName::LaminaFs
-        && let Some(usage) = UsageCommand::parse(&arguments)
+        && let Some(question) = Question::parse(&usage::FORM, &arguments)
     {
-        return print(&usage?.run()?);
+        return print(&usage::run(&question?)?);
     }
     if name == ProgramName::LaminaFs
         && let Some(index) = IndexCommand::parse(&arguments)

@@ -1,19 +1,17 @@
 //! What a mount says that its upper layer takes, against a walk of the directory: after each operation of random sequences, and after what
 //! these do not do.
 
-use std::fmt::Debug;
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use lamina_fs::fuse::usage::Answer;
 use rustix::fs::FallocateFlags;
-use support::lamina::Lamina;
-use support::oracle::{Cases, Errno, Formats, Model, Op, PathTarget, Reply, Stack, Target, follow};
+use support::lamina::{self, Lamina};
+use support::oracle::{Cases, Formats, Model, Op, PathTarget, Stack, follow};
 use support::overlay::KernelOverlay;
 use support::sys::SharedMap;
-use support::tree::Tree;
-use support::usage::walk;
+use support::usage::{Judged, walk};
 use support::{Entry, LaminaMount, Layers, dir, file, link, machine, needs};
 
 /// What the mount says, once it has counted if it must.
@@ -27,56 +25,15 @@ fn told(mountpoint: &Path) -> (u64, u64) {
     }
 }
 
-/// A mount that is asked after each operation.
-struct Asked {
-    target: PathTarget<LaminaMount>,
-    mountpoint: PathBuf,
-    upper: PathBuf,
-    difference: Option<String>,
-}
-
-impl Asked {
-    fn ask(&mut self, after: &dyn Debug) {
-        let (told, walked) = (told(&self.mountpoint), walk(&self.upper));
-        if told != walked && self.difference.is_none() {
-            self.difference = Some(format!("after {after:?}: told {told:?}, a walk finds {walked:?}"));
-        }
-    }
-}
-
-impl Target for Asked {
-    fn apply(&mut self, op: &Op) -> Result<Reply, Errno> {
-        let reply = self.target.apply(op);
-        self.ask(op);
-        reply
-    }
-
-    fn tree(&mut self) -> Tree {
-        self.target.tree()
-    }
-
-    fn remount(&mut self) {
-        self.target.remount();
-        self.ask(&"a remount");
-    }
-
-    fn drop_caches(&mut self) {
-        self.target.drop_caches();
-        self.ask(&"dropping caches");
-    }
-}
-
 fn run(stack: &Stack, ops: &[Op], options: &str) -> Result<(), String> {
     let literals = stack.literals(Formats::All { privileged: true });
     let literals: Vec<&[Entry]> = literals.iter().map(Vec::as_slice).collect();
     let layers = Layers::new(&literals);
     let mount = Lamina::on(&layers).option(options).mount();
     let mountpoint = mount.path().to_owned();
-    let mut target =
-        Asked { target: PathTarget::new(mount), mountpoint, upper: layers.upper.clone(), difference: None };
-    target.ask(&"the mount");
-    follow(&mut target, &mut Model::new(stack, true, (0, 0)), ops)?;
-    target.difference.map_or(Ok(()), Err)
+    let mut judged = Judged::new(PathTarget::new(mount), &layers.upper, |_| told(&mountpoint));
+    follow(&mut judged, &mut Model::new(stack, true, (0, 0)), ops)?;
+    judged.verdict()
 }
 
 #[test]
@@ -246,4 +203,21 @@ fn usage_is_counted_anew_after_a_mount_of_the_kernels_overlayfs() {
     let mount = Lamina::on(&layers).mount();
     assert!(matches!(Answer::read(mount.path()), Ok(Answer::Counting)), "nobody knows");
     assert_eq!(told(mount.path()), walk(&layers.upper));
+}
+
+#[test]
+fn usage_command_tells_it_in_words_and_to_programs() {
+    needs!(machine::mounts());
+    let layers = Layers::new(&[&[file("below", "b")]]);
+    let mount = LaminaMount::new(&layers);
+    fs::write(mount.join("made"), vec![1; 1 << 16]).unwrap();
+    // What the filesystem has promised for it is settled: the two questions are one after the other.
+    File::open(mount.join("made")).unwrap().sync_all().unwrap();
+    let at = mount.path().to_str().unwrap();
+    let said = |words: &[&str]| machine::run(lamina::binary().to_str().unwrap(), &[&["usage", at], words].concat());
+    let (bytes, inodes) = walk(&layers.upper);
+    assert_eq!(said(&[]), format!("{bytes} bytes, {inodes} inodes\n"));
+    assert_eq!(said(&["--format", "json"]), format!("{{\"bytes\":{bytes},\"inodes\":{inodes}}}\n"));
+    let refused = machine::output(lamina::binary().to_str().unwrap(), &["usage", layers.upper.to_str().unwrap()]);
+    assert_eq!(refused.status.code(), Some(1));
 }

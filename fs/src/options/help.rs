@@ -32,7 +32,7 @@ const SWITCHES: [(&str, &str, &str); 5] = [
 const COMMANDS: [(&str, &str, &str); 5] = [
     ("index", "build|show|verify FILE [-o lowerdir=...]", "merged view of layers in a file; see index --help"),
     ("stats", "MOUNTPOINT [--format table|json] [--reset]", "print what a mount was asked, and how fast it answered"),
-    ("usage", "MOUNTPOINT", "print what the upper layer of a mount takes on disk"),
+    ("usage", "MOUNTPOINT [--format table|json]", "print what the upper layer of a mount takes on disk"),
     ("completions", "bash|zsh|fish", "print completions for a shell"),
     ("man", "", "print a manual page"),
 ];

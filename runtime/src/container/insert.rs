@@ -24,8 +24,6 @@ use std::path::Path;
 
 /// What a packed file or directory is called until its place is known.
 const PARCEL: &str = "parcel";
-/// As many links as the kernel follows in one name.
-const LINKS_MAX: usize = 40;
 /// Bytes that are handed on at once.
 const BUFFER_BYTES: usize = 256 << 10;
 
@@ -162,7 +160,7 @@ fn place(root: BorrowedFd<'_>, to: &Path, parcel: Option<&Parcel>) -> Result<(Ow
 fn file_place(root: BorrowedFd<'_>, to: &Path) -> Result<(OwnedFd, OsString)> {
     let refused = |why: &'static str| Error::Destination { path: to.to_owned(), why };
     let mut whole = Path::new("/").join(to);
-    for _ in 0..LINKS_MAX {
+    for _ in 0..resolve::LINKS_MAX {
         let name = whole.file_name().ok_or_else(|| refused("it has no name"))?.to_owned();
         // With its `..`, which the kernel resolves behind the links before it.
         let before = whole.parent().unwrap_or(Path::new("/")).to_owned();

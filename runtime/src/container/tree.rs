@@ -5,6 +5,7 @@
 
 use super::error::{Error, Result};
 use super::parts::Parts;
+use crate::oci::resolve::LINKS_MAX;
 use lamina_fs::error::Error as UnionError;
 use lamina_fs::layer::{ArchiveAttributes, ArchiveEntry, ArchiveKind, ArchiveWriter, OverrideStat};
 use lamina_fs::union::{Attributes, InodeNumber, Kind, Union};
@@ -15,8 +16,6 @@ use std::io::Write;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Component, Path};
 
-/// Links on the way of one path, at most (`ELOOP` of the kernel).
-const LINKS_MAX: usize = 40;
 /// Levels of directories that are copied.
 const DEPTH_MAX: usize = 256;
 /// Bytes of a file that are in memory at once.

@@ -8,7 +8,7 @@
 //! ```
 
 use super::log;
-use super::resolve::{find, lexical, stat};
+use super::resolve::{LINKS_MAX, find, lexical, stat};
 use crate::error::{Doing, Result};
 use rustix::fs::{
     AtFlags, CWD, Mode, OFlags, Stat, Timespec, Timestamps, UTIME_OMIT, mkdirat, openat, readlinkat, utimensat,
@@ -22,8 +22,6 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
-/// As many links as the kernel follows in one name.
-const LINKS_MAX: usize = 40;
 /// Permissions of what is made, whatever the caller's umask is.
 const DIRECTORY_MODE: Mode = Mode::from_raw_mode(lamina_fs::layer::MOUNTPOINT_DIR_MODE);
 const FILE_MODE: Mode = Mode::from_raw_mode(lamina_fs::layer::MOUNTPOINT_FILE_MODE);

@@ -9,6 +9,9 @@ use rustix::io::Errno;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 
+/// As many links as the kernel follows in one name. Source: path_resolution(7).
+pub const LINKS_MAX: usize = 40;
+
 /// Opens what the name means inside the root, without opening the file itself. `None` where there is nothing.
 pub fn find(root: BorrowedFd<'_>, name: &Path) -> Result<Option<OwnedFd>> {
     match open(root, name, OFlags::PATH) {

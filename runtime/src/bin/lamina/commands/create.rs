@@ -54,17 +54,18 @@ pub fn make(place: &Place, flags: &Flags) -> anyhow::Result<Container> {
         _ => {}
     }
     if made.is_ok() && std::io::stderr().is_terminal() {
-        tell_of_ids(&root)?;
+        tell_of_ids(&root);
     }
     made
 }
 
 /// Once, and to a person only: a script has nobody who would want to know.
-fn tell_of_ids(root: &Path) -> anyhow::Result<()> {
-    if let Some(notice) = Ids::choose().first_notice(&root.join("containers"))? {
-        log::warn(notice);
+fn tell_of_ids(root: &Path) {
+    match Ids::choose().first_notice(&root.join("containers")) {
+        Ok(notice) => notice.into_iter().for_each(log::warn),
+        // The container is made all the same.
+        Err(error) => log::debug(&format!("who has one id is not told so: {error}")),
     }
-    Ok(())
 }
 
 /// By a process of its own: a pull has threads, and who starts a container must have none.
