@@ -9,6 +9,7 @@ use support::{debian, machine, needs};
 
 use crate::command::Images;
 use support::registry::{Line, Server};
+use support::token_server::IDENTITY;
 
 fn missing() -> Option<String> {
     debian::missing().or_else(Server::missing)
@@ -258,6 +259,28 @@ fn password_is_asked_for_refused_and_taken() {
     assert!(text.contains("the password is wrong") && text.contains("user"), "{text}");
     auth_file(&images, server.port, "right");
     images.run(&["push", &name]);
+}
+
+#[test]
+fn token_is_asked_of_the_server_that_the_registry_names() {
+    needs!(missing(), machine::program("openssl"));
+    let server = Server::with_tokens();
+    let name = format!("localhost:{}/group/app:1", server.port);
+    let images = loaded(&name);
+    assert!(images.refusal(&["push", &name]).contains("log in"));
+    let file = auth_file(&images, server.port, "wrong");
+    let images = images.with("REGISTRY_AUTH_FILE", &file);
+    assert!(images.refusal(&["push", &name]).contains("the password is wrong"));
+    auth_file(&images, server.port, "right");
+    images.run(&["push", &name]);
+    // In place of a password, one that `docker login` was given to keep.
+    let text = format!(r#"{{"auths":{{"localhost:{}":{{"identitytoken":"{IDENTITY}"}}}}}}"#, server.port);
+    let other = Images::new();
+    std::fs::write(other.scratch("auth.json"), text).expect("write");
+    let file = other.scratch("auth.json");
+    let other = other.with("REGISTRY_AUTH_FILE", &file);
+    other.run(&["pull", &name]);
+    assert_eq!(blobs(&other, &name), blobs(&images, &name));
 }
 
 #[test]

@@ -22,6 +22,9 @@ pub mod registry;
 /// The kernel's overlayfs, the reference.
 pub mod overlay;
 
+/// A server that gives out tokens for a registry.
+pub mod token_server;
+
 /// A person at a terminal.
 pub mod person;
 

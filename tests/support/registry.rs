@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 
 use crate::machine;
+use crate::token_server::{ISSUER, SERVICE, TokenServer};
 use tempfile::TempDir;
 
 /// A user called `user` with the password `right`, for htpasswd authentication.
@@ -38,8 +39,27 @@ impl Server {
         Server::start("auth:\n  htpasswd:\n    realm: test\n    path: HOME/htpasswd\n")
     }
 
+    /// Only who has a token may, from the server that is started beside it.
+    pub fn with_tokens() -> Server {
+        let home = Server::home();
+        let tokens = TokenServer::start(home.path());
+        let auth = format!(
+            "auth:\n  token:\n    realm: http://127.0.0.1:{}/token\n    service: {SERVICE}\n    issuer: {ISSUER}\n    rootcertbundle: {}\n",
+            tokens.port,
+            tokens.certificate.display()
+        );
+        Server::start_in(home, &auth)
+    }
+
     fn start(auth: &str) -> Server {
-        let home = tempfile::Builder::new().prefix("lamina-registry-").tempdir().expect("mkdir");
+        Server::start_in(Server::home(), auth)
+    }
+
+    fn home() -> TempDir {
+        tempfile::Builder::new().prefix("lamina-registry-").tempdir().expect("mkdir")
+    }
+
+    fn start_in(home: TempDir, auth: &str) -> Server {
         let path = home.path().display().to_string();
         std::fs::write(home.path().join("htpasswd"), HTPASSWD).expect("write");
         let config = format!(
