@@ -210,7 +210,24 @@ impl Drop for Containerd {
         let ended = pid.map(|pid| rustix::process::kill_process(pid, rustix::process::Signal::TERM));
         forget_cgroup("lamina-test");
         eprintln!("containerd: {ended:?}, {:?}", self.daemon.wait());
+        if std::thread::panicking() {
+            eprintln!("{}", fs::read_to_string(self.dir.path().join("log")).unwrap_or_default());
+        }
     }
+}
+
+/// A hierarchy of version 1 that a mount left behind: containerd's shim looks up the mount of each one of /proc/PID/cgroup (cgroups(7)), and without
+/// one of them has metrics of no container, whichever runtime made it.
+fn hierarchy_without_mount() -> Option<String> {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").expect("mountinfo");
+    let mounted = |controller: &str| {
+        let of = mounts.lines().filter_map(|line| line.split_once(" - cgroup "));
+        of.filter_map(|(_, rest)| rest.rsplit(' ').next())
+            .any(|options| options.split(',').any(|word| word == controller))
+    };
+    let own = fs::read_to_string("/proc/self/cgroup").expect("/proc/self/cgroup");
+    let names = own.lines().filter_map(|line| line.split(':').nth(1)).flat_map(|names| names.split(','));
+    names.filter(|name| !name.is_empty()).find(|name| !mounted(name)).map(str::to_owned)
 }
 
 #[test]
@@ -239,7 +256,12 @@ fn containerd_runs_enters_pauses_and_kills() {
     containerd.answers(0, &["task", "pause", "two"]);
     assert!(containerd.answers(0, &["task", "list"]).contains("PAUSED"));
     containerd.answers(0, &["task", "resume", "two"]);
-    assert!(containerd.answers(0, &["task", "metrics", "two"]).contains("pids.current"));
+    match hierarchy_without_mount() {
+        None => assert!(containerd.answers(0, &["task", "metrics", "two"]).contains("pids.current")),
+        Some(hierarchy) => {
+            eprintln!("no metrics asked for: {hierarchy} has no mount, and containerd's shim wants all of them")
+        }
+    }
     assert_eq!(containerd.answers(0, &["task", "ps", "two"]).lines().count(), 2);
     containerd.answers(0, &["task", "kill", "--signal", "KILL", "two"]);
     while !containerd.answers(0, &["task", "list"]).contains("STOPPED") {
