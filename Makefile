@@ -4,6 +4,7 @@ SHELL := /bin/bash
 TARGET := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
 SUITES := $(CURDIR)/target/suites
 RIVALS := $(CURDIR)/target/rivals
+FUZZER := $(CURDIR)/target/fuzzer
 # Rustup puts cargo where a new shell finds it, but not a running one.
 export PATH := $(or $(CARGO_HOME),$(HOME)/.cargo)/bin:$(PATH)
 export LAMINA_FS ?= $(TARGET)/release/lamina-fs
@@ -12,7 +13,7 @@ export LAMINA ?= $(TARGET)/release/lamina
 export LAMINA_OCI ?= $(TARGET)/release/lamina-oci
 export LAMINA_SUITES ?= $(SUITES)/bin
 
-.PHONY: help demo demo-fs test check deps suites-deps rivals-deps compare-suites compare-runtimes containerd-versions systemd-units bench bench-deps bench-unpack bench-ctr-run bench-start build soak
+.PHONY: help demo demo-fs test check deps suites-deps rivals-deps compare-suites compare-runtimes containerd-versions systemd-units bench bench-deps bench-unpack bench-ctr-run bench-start build soak fuzz fuzz-deps
 
 help:
 	@echo "make demo            load a Debian image, run it, commit what changed and run that, as an unprivileged user"
@@ -20,6 +21,7 @@ help:
 	@echo "make test            everything: the oracle, mounted, rootless, snapshotter and third-party suites (root, some 20 minutes)"
 	@echo "make check           what needs no privilege and little time: format, lints, unit tests"
 	@echo "make soak            2,000 containers come and go, and nothing grows or is left (root; some 30 minutes; alone on the machine)"
+	@echo "make fuzz            what comes from strangers, under libFuzzer: a minute a target (FUZZ='SECONDS [TARGET...]'; a C++ compiler)"
 	@echo "make bench           Lamina, overlayfs and the FUSE rivals side by side, with plots in target/bench, and bench-start (root; BENCH=--quick for a smoke run)"
 	@echo "make bench-unpack    the same image unpacked by Lamina, umoci, podman and containerd, side by side (root; some 5 minutes)"
 	@echo "make bench-ctr-run   the time of ctr run on Lamina, overlayfs and fuse-overlayfs, side by side (root; some 3 minutes)"
@@ -43,6 +45,14 @@ test: deps suites-deps build
 # Without nextest, which would end it after half an hour.
 soak: deps build
 	@LAMINA_SOAK=$(or $(LAMINA_SOAK),2000) cargo test --quiet -p lamina-tests --test lamina --test runtime soak:: -- --nocapture --test-threads=1
+
+fuzz: deps fuzz-deps build
+	@PATH=$(FUZZER)/bin:$$PATH scripts/fuzz $(FUZZ)
+
+fuzz-deps: deps
+	@test -x $(FUZZER)/bin/cargo-fuzz || cargo install --quiet --locked --root $(FUZZER) cargo-fuzz@0.13.2
+	@command -v c++ >/dev/null || ! command -v apt-get >/dev/null || [ "$$(id -u)" != 0 ] || \
+		DEBIAN_FRONTEND=noninteractive apt-get -qq -o Dpkg::Use-Pty=0 install --no-install-recommends g++ >/dev/null
 
 check:
 	cargo fmt --all --check

@@ -1,37 +1,12 @@
-//! Random sequences on random stacks: the union in process against the model. It owns what must hold after each sequence besides the tree:
-//! lowers untouched, nothing left in work.
+//! Random sequences on random stacks: the union in process against the model.
 
-use support::oracle::{Cases, Formats, Model, Op, Stack, follow};
-use support::{Entry, Layers};
+use support::oracle::{Cases, Op, Stack};
 
-use crate::target::{InProcess, privileged};
+use crate::judge::{Below, run_with};
 
-/// Runs one sequence, from fresh layers to the last check.
+/// Runs one sequence over the layers themselves.
 pub fn run(stack: &Stack, ops: &[Op]) -> Result<(), String> {
     run_with(Below::Layers, stack, ops)
-}
-
-/// What answers for the lower layers.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Below {
-    Layers,
-    Index,
-}
-
-fn run_with(below: Below, stack: &Stack, ops: &[Op]) -> Result<(), String> {
-    let literals = stack.literals(Formats::All { privileged: privileged() });
-    let literals: Vec<&[Entry]> = literals.iter().map(Vec::as_slice).collect();
-    let layers = Layers::new(&literals);
-    let owner = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
-    let mut model = Model::new(stack, privileged(), owner);
-    let mut target = match below {
-        Below::Layers => InProcess::new(&layers),
-        Below::Index => InProcess::with_index(&layers),
-    };
-    follow(&mut target, &mut model, ops)?;
-    layers.assert_lowers_untouched();
-    let left = layers.names_in_work();
-    if left.is_empty() { Ok(()) } else { Err(format!("left in work after a remount: {left:?}")) }
 }
 
 /// The headline: whatever is done, in whatever order, over whatever stack, the union is a plain directory tree.

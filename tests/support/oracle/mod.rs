@@ -19,6 +19,10 @@ pub mod path_target;
 /// One sequence on one target beside the model.
 pub mod run;
 
+/// Stacks and sequences of a fuzzer.
+mod bytes;
+
+pub use bytes::from_bytes;
 pub use model::{Model, Refusal};
 pub use op::{Op, Place, SLOTS};
 pub use path_target::PathTarget;

@@ -146,15 +146,19 @@ fn handle_ops() -> impl Strategy<Value = Op> {
     ]
 }
 
-/// A sequence of up to `length_max` operations.
-pub fn sequence(length_max: usize) -> impl Strategy<Value = Vec<Op>> {
-    let any = prop_oneof![
+/// One operation.
+pub fn one() -> impl Strategy<Value = Op> {
+    prop_oneof![
         20 => content_ops(),
         12 => attribute_ops(),
         24 => name_ops(),
         18 => handle_ops(),
         2 => Just(Op::Remount),
         2 => Just(Op::DropCaches),
-    ];
-    prop::collection::vec(any, 1..length_max)
+    ]
+}
+
+/// A sequence of up to `length_max` operations.
+pub fn sequence(length_max: usize) -> impl Strategy<Value = Vec<Op>> {
+    prop::collection::vec(one(), 1..length_max)
 }

@@ -92,15 +92,20 @@ fn item() -> impl Strategy<Value = Item> {
     ]
 }
 
+/// An item, and where it is put.
+pub fn placed() -> impl Strategy<Value = (Place, Item)> {
+    let place = prop_oneof![2 => select(&PLACES[..4]), 5 => select(&PLACES[4..12]), 1 => select(&PLACES[12..])];
+    (place, item())
+}
+
 /// One to three layers.
 pub fn stack() -> impl Strategy<Value = Stack> {
-    let place = prop_oneof![2 => select(&PLACES[..4]), 5 => select(&PLACES[4..12]), 1 => select(&PLACES[12..])];
-    let layer = prop::collection::vec((place, item()), 0..10).prop_map(settle);
+    let layer = prop::collection::vec(placed(), 0..10).prop_map(settle);
     prop::collection::vec(layer, 1..4).prop_map(Stack)
 }
 
 /// Keeps the first item of each name, adds the parents it needs, and drops what cannot exist in one directory tree.
-fn settle(items: Vec<(Place, Item)>) -> Vec<(Place, Item)> {
+pub(super) fn settle(items: Vec<(Place, Item)>) -> Vec<(Place, Item)> {
     let mut taken: BTreeMap<Place, Item> = BTreeMap::new();
     let mut layer = Vec::new();
     for (path, item) in items {
