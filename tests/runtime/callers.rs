@@ -4,6 +4,7 @@ use crate::bundle::{Bundle, forget_cgroup, lamina_oci};
 use std::fs;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
+use support::person::Person;
 use support::{machine, needs};
 use tempfile::TempDir;
 
@@ -23,6 +24,20 @@ fn answers(code: i32, program: &str, words: &[&str]) -> String {
     let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert_eq!(output.status.code(), Some(code), "{program} {words:?}\n{out}\n{err}");
     out.trim().to_owned()
+}
+
+/// A shell that a caller starts at a terminal has one, and its answer comes back. The terminal stays: where its input ends at once, as with script(1) on
+/// an empty one, Podman 4.3 loses what `run -it IMAGE tty` says in a fifth of the cases, with runc too.
+#[track_caller]
+fn shows_its_terminal(program: &str, words: &[String]) {
+    let mut person = Person::sit_down(Command::new(program).args(words).env_remove("XDG_RUNTIME_DIR"));
+    person.sees("# ");
+    person.types("tty\r");
+    person.sees("/dev/pts/0");
+    person.sees("# ");
+    person.types("exit 7\r");
+    let status = person.child.wait().expect("a caller");
+    assert_eq!(status.code(), Some(7), "{program} {words:?}");
 }
 
 /// A root filesystem as an archive: what images are made of here.
@@ -76,7 +91,7 @@ const LIMITS: [&str; 6] = ["--ulimit", "nofile=1024:1024", "--ulimit", "nproc=10
 
 #[test]
 fn podman_runs_enters_pauses_and_stops() {
-    needs!(missing("podman"), machine::program("script"));
+    needs!(missing("podman"));
     let podman = Podman::new();
     let run = |code, words: &[&str]| podman.answers(code, &[&["run"], &LIMITS[..], words].concat());
     assert_eq!(run(0, &["--rm", "box", "echo", "hello"]), "hello");
@@ -109,11 +124,8 @@ fn podman_runs_enters_pauses_and_stops() {
     podman.answers(0, &["rm", "one"]);
     let mut interactive = podman.words();
     interactive
-        .extend(["run", "--rm", "-it"].iter().chain(&LIMITS).chain(&["box", "tty"]).map(|word| (*word).to_owned()));
-    let line = format!("podman {}", interactive.join(" "));
-    // script(1) passes the end of its input on as a key, which the terminal may show.
-    let said = answers(0, "script", &["--quiet", "--return", "--command", &line, "/dev/null"]);
-    assert!(said.contains("/dev/pts/0"), "{said}");
+        .extend(["run", "--rm", "-it"].iter().chain(&LIMITS).chain(&["box", "sh"]).map(|word| (*word).to_owned()));
+    shows_its_terminal("podman", &interactive);
 }
 
 #[test]
@@ -232,7 +244,7 @@ fn hierarchy_without_mount() -> Option<String> {
 
 #[test]
 fn containerd_runs_enters_pauses_and_kills() {
-    needs!(missing("containerd"), machine::program("ctr"), machine::program("podman"), machine::program("script"));
+    needs!(missing("containerd"), machine::program("ctr"), machine::program("podman"));
     let containerd = Containerd::start();
     let podman = Podman::new();
     let image = containerd.dir.path().join("box.tar").to_str().expect("UTF-8").to_owned();
@@ -248,11 +260,9 @@ fn containerd_runs_enters_pauses_and_kills() {
     run(1, &["--rm"], &["one", "no-such-program"]);
     run(0, &["--detach"], &["two", "sleep", "100000"]);
     assert_eq!(containerd.answers(0, &["task", "exec", "--exec-id", "e1", "two", "cat", "/proc/1/comm"]), "sleep");
-    let own = containerd.words();
-    let line = format!("ctr {} task exec --tty --exec-id e2 two tty", own.join(" "));
-    // ctr asks for a size when the process may have ended already, and says so.
-    let said = answers(0, "script", &["--quiet", "--return", "--command", &line, "/dev/null"]);
-    assert!(said.contains("/dev/pts/0"), "{said}");
+    let mut interactive = containerd.words();
+    interactive.extend(["task", "exec", "--tty", "--exec-id", "e2", "two", "sh"].map(str::to_owned));
+    shows_its_terminal("ctr", &interactive);
     containerd.answers(0, &["task", "pause", "two"]);
     assert!(containerd.answers(0, &["task", "list"]).contains("PAUSED"));
     containerd.answers(0, &["task", "resume", "two"]);
