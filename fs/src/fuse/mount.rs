@@ -12,7 +12,7 @@ use nix::mount::{MntFlags, MsFlags, umount2};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
 use rustix::thread::CapabilitySet;
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
@@ -149,6 +149,17 @@ struct Place {
     _keeper: Option<UnixStream>,
 }
 
+impl Place {
+    /// The filesystem's device number.
+    fn device(&self) -> io::Result<(u32, u32)> {
+        let found = statx(CWD, &self.path, AtFlags::STATX_DONT_SYNC | AtFlags::NO_AUTOMOUNT, StatxFlags::empty())?;
+        match self.id == mount_id(&self.path).ok() {
+            true => Ok((found.stx_dev_major, found.stx_dev_minor)),
+            false => Err(io::Error::other("another mount lies on this one")),
+        }
+    }
+}
+
 impl Mounted {
     /// Whether somebody else made it.
     pub(super) fn is_given(&self) -> bool {
@@ -178,6 +189,24 @@ impl Place {
             Ok(()) => Ok(()),
             Err(Errno::EPERM) => fusermount::unmount(&self.path),
             Err(errno) => Err(format!("cannot unmount {path}: {}", errno.desc())),
+        }
+    }
+}
+
+/// What the kernel reads ahead of one who reads a file from its beginning. Its own 128 KiB make the reader wait at each request for the next one: 64 requests
+/// for 8 MiB, and two thirds more time (docs/performance.md).
+const READ_AHEAD_KIB: u32 = 512;
+
+impl Mounted {
+    /// Has the kernel read ahead by `READ_AHEAD_KIB`, where this user may say so: root of the host. See `read_ahead_kb` in
+    /// Documentation/ABI/testing/sysfs-class-bdi; INIT could only ask for less than the kernel offers.
+    pub(super) fn read_ahead(&self) {
+        let Some(place) = &self.0 else { return };
+        let written = place.device().and_then(|(major, minor)| {
+            fs::write(format!("/sys/class/bdi/{major}:{minor}/read_ahead_kb"), READ_AHEAD_KIB.to_string())
+        });
+        if let Err(error) = written {
+            log::debug!("the kernel's own measure of reading ahead stays: {error}");
         }
     }
 }

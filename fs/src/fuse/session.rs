@@ -172,6 +172,7 @@ pub fn serve(options: &Options, live: impl FnOnce() -> Result<(), SessionError>)
     let started = start(options, &union, &offload, descriptor).and_then(|(session, turns)| {
         signals::watch(signals, Arc::clone(&mounted), Arc::clone(&union))?;
         watch(turns)?;
+        mounted.read_ahead();
         live().map(|()| session)
     });
     let session = match started {
