@@ -6,6 +6,7 @@
 use super::inode::{Identity, Inode, InodeNumber};
 use crate::layer::LayerId;
 use dashmap::DashMap;
+use foldhash::fast::RandomState;
 use dashmap::mapref::entry::Entry;
 use parking_lot::Mutex;
 use std::collections::VecDeque;
@@ -27,8 +28,8 @@ const TRIM_FROM: usize = 1024;
 
 /// Number and identity to inode.
 pub struct InodeTable {
-    by_number: DashMap<InodeNumber, Arc<Inode>>,
-    by_identity: DashMap<Identity, InodeNumber>,
+    by_number: DashMap<InodeNumber, Arc<Inode>, RandomState>,
+    by_identity: DashMap<Identity, InodeNumber, RandomState>,
     unused: Mutex<VecDeque<InodeNumber>>,
     len: AtomicUsize,
     peak: AtomicUsize,
@@ -39,8 +40,8 @@ impl InodeTable {
     pub fn new(root: Arc<Inode>) -> Self {
         root.add_lookups(1);
         let table = InodeTable {
-            by_number: DashMap::new(),
-            by_identity: DashMap::new(),
+            by_number: DashMap::default(),
+            by_identity: DashMap::default(),
             unused: Mutex::new(VecDeque::new()),
             len: AtomicUsize::new(1),
             peak: AtomicUsize::new(0),
