@@ -6,8 +6,8 @@
 use super::inode::{Identity, Inode, InodeNumber};
 use crate::layer::LayerId;
 use dashmap::DashMap;
-use foldhash::fast::RandomState;
 use dashmap::mapref::entry::Entry;
+use foldhash::fast::RandomState;
 use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::sync::Arc;
