@@ -10,7 +10,7 @@ use crate::sys::descriptor;
 use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, umount2};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
+use rustix::fs::{AtFlags, CWD, Statx, StatxFlags, statx};
 use rustix::thread::CapabilitySet;
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -26,6 +26,10 @@ const FUSE_DEVICE: (u32, u32) = (10, 229);
 
 /// More would only fill kernel memory.
 const DESCRIPTORS_MAX: usize = 1 << 20;
+
+/// What the kernel reads ahead of one who reads a file from its beginning. With its own 128 KiB reader and server wait for each other at every request, which takes
+/// half as long again (docs/performance.md).
+const READ_AHEAD_KIB: u32 = 512;
 
 /// Raises the soft limit to the hard one; returns how many descriptors the layers may hold.
 pub(super) fn raise_descriptor_limit() -> Result<usize, SessionError> {
@@ -149,17 +153,6 @@ struct Place {
     _keeper: Option<UnixStream>,
 }
 
-impl Place {
-    /// The filesystem's device number.
-    fn device(&self) -> io::Result<(u32, u32)> {
-        let found = statx(CWD, &self.path, AtFlags::STATX_DONT_SYNC | AtFlags::NO_AUTOMOUNT, StatxFlags::empty())?;
-        match self.id == mount_id(&self.path).ok() {
-            true => Ok((found.stx_dev_major, found.stx_dev_minor)),
-            false => Err(io::Error::other("another mount lies on this one")),
-        }
-    }
-}
-
 impl Mounted {
     /// Whether somebody else made it.
     pub(super) fn is_given(&self) -> bool {
@@ -170,9 +163,27 @@ impl Mounted {
     pub(super) fn unmount(&self) -> Result<(), String> {
         self.0.as_ref().map_or(Ok(()), Place::unmount)
     }
+
+    /// Has the kernel read ahead by `READ_AHEAD_KIB`, where this user may say so: root of the host. See `read_ahead_kb` in
+    /// Documentation/ABI/testing/sysfs-class-bdi; INIT could only ask for less than the kernel offers.
+    pub(super) fn read_ahead(&self) {
+        let Some(place) = &self.0 else { return };
+        if let Err(error) = place.read_ahead() {
+            log::debug!("the kernel's own measure of reading ahead stays: {error}");
+        }
+    }
 }
 
 impl Place {
+    fn read_ahead(&self) -> io::Result<()> {
+        let top = top_at(&self.path)?;
+        if self.id.is_some_and(|ours| ours != top.stx_mnt_id) {
+            return Err(io::Error::other("another mount covers this one"));
+        }
+        let file = format!("/sys/class/bdi/{}:{}/read_ahead_kb", top.stx_dev_major, top.stx_dev_minor);
+        fs::write(file, READ_AHEAD_KIB.to_string())
+    }
+
     fn unmount(&self) -> Result<(), String> {
         let path = self.path.display();
         match (self.id, mount_id(&self.path)) {
@@ -193,28 +204,14 @@ impl Place {
     }
 }
 
-/// What the kernel reads ahead of one who reads a file from its beginning. Its own 128 KiB make the reader wait at each request for the next one: 64 requests
-/// for 8 MiB, and two thirds more time (docs/performance.md).
-const READ_AHEAD_KIB: u32 = 512;
-
-impl Mounted {
-    /// Has the kernel read ahead by `READ_AHEAD_KIB`, where this user may say so: root of the host. See `read_ahead_kb` in
-    /// Documentation/ABI/testing/sysfs-class-bdi; INIT could only ask for less than the kernel offers.
-    pub(super) fn read_ahead(&self) {
-        let Some(place) = &self.0 else { return };
-        let written = place.device().and_then(|(major, minor)| {
-            fs::write(format!("/sys/class/bdi/{major}:{minor}/read_ahead_kb"), READ_AHEAD_KIB.to_string())
-        });
-        if let Err(error) = written {
-            log::debug!("the kernel's own measure of reading ahead stays: {error}");
-        }
-    }
+/// What lies on top at a path. The flags keep the kernel from asking us, who may not be serving yet.
+fn top_at(path: &Path) -> io::Result<Statx> {
+    Ok(statx(CWD, path, AtFlags::STATX_DONT_SYNC | AtFlags::NO_AUTOMOUNT, StatxFlags::MNT_ID)?)
 }
 
-/// The mount on top at a path. The flags keep the kernel from asking us, who may not be serving yet.
+/// The mount on top at a path.
 fn mount_id(path: &Path) -> io::Result<u64> {
-    let flags = AtFlags::STATX_DONT_SYNC | AtFlags::NO_AUTOMOUNT;
-    let found = statx(CWD, path, flags, StatxFlags::MNT_ID)?;
+    let found = top_at(path)?;
     match StatxFlags::from_bits_retain(found.stx_mask).contains(StatxFlags::MNT_ID) {
         true => Ok(found.stx_mnt_id),
         false => Err(io::ErrorKind::Unsupported.into()),
