@@ -61,6 +61,14 @@ fn run(cases: u32, formats: Formats) {
     outcome.unwrap_or_else(|error| panic!("{error}"));
 }
 
+/// The two that are compared are made in different seconds.
+#[test]
+fn root_of_a_mount_is_not_dated_by_the_clock() {
+    needs!(KernelOverlay::missing());
+    let layers = Layers::new(&[&[support::file("f", "x")]]);
+    assert_eq!(shown(&layers).0["."].mtime, Some(Layers::MADE));
+}
+
 #[test]
 fn changesets_of_random_layers_show_the_same_tree() {
     needs!(KernelOverlay::missing());

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
-use crate::literal::{Entry, plant};
+use crate::literal::{Entry, plant, set_mtime};
 use crate::tree::{Tree, View};
 
 /// Lowers (topmost first), upper, work and mountpoint.
@@ -23,6 +23,9 @@ pub struct Layers {
 }
 
 impl Layers {
+    /// When every directory made here says that it was changed last, in seconds; a lower with something in it says otherwise.
+    pub const MADE: i64 = 1_000_000;
+
     /// Builds lower layers from literals, topmost first, in a fresh temporary directory.
     pub fn new(lowers: &[&[Entry]]) -> Layers {
         let home = tempfile::Builder::new().prefix("lamina-").tempdir().expect("temporary directory");
@@ -96,10 +99,11 @@ impl Layers {
     }
 }
 
-/// Mode 0755 under every umask.
+/// Mode 0755 under every umask, and a time that is no clock's: the upper's is that of a mount's root, and two mounts are compared.
 fn make_dir(path: &Path) {
     std::fs::create_dir(path).unwrap_or_else(|error| panic!("mkdir {}: {error}", path.display()));
     open_to_all(path);
+    set_mtime(path, Layers::MADE).unwrap_or_else(|error| panic!("times of {}: {error}", path.display()));
 }
 
 /// A temporary directory is 0700; tests that change user must get through it.
