@@ -43,7 +43,7 @@ enum Source {
 }
 
 // The default mode carries no `io=`, so that a program from before the option can be measured too.
-const KNOWN: [(&str, Kind, Source); 10] = [
+const KNOWN: [(&str, Kind, Source); 11] = [
     (REFERENCE, Kind::Overlay { volatile: false }, Source::Kernel),
     (REFERENCE_VOLATILE, Kind::Overlay { volatile: true }, Source::Kernel),
     ("fuse-overlayfs-1", Kind::FuseOverlayfs, Source::First),
@@ -51,8 +51,9 @@ const KNOWN: [(&str, Kind, Source); 10] = [
     ("unionfs-fuse", Kind::Unionfs, Source::Unionfs),
     ("lamina-cached", Kind::Lamina { options: "", index: false }, Source::Lamina),
     ("lamina-cached-index", Kind::Lamina { options: "", index: true }, Source::Lamina),
-    // What the other volatile one is compared with.
+    // What the other volatile one is compared with, for the rows whose target is that.
     ("lamina-volatile", Kind::Lamina { options: ",volatile", index: false }, Source::Lamina),
+    ("lamina-volatile-index", Kind::Lamina { options: ",volatile", index: true }, Source::Lamina),
     ("lamina-passthrough", Kind::Lamina { options: ",io=passthrough", index: false }, Source::Lamina),
     ("lamina-passthrough-index", Kind::Lamina { options: ",io=passthrough", index: true }, Source::Lamina),
 ];

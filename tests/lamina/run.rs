@@ -21,6 +21,18 @@ fn a_container_runs_on_a_mount_that_nobody_else_has() {
     }
 }
 
+/// As the mounts of root that `lamina-fs` makes itself: a large file in fewer requests.
+#[test]
+fn the_kernel_reads_further_ahead_where_root_may_ask_for_it() {
+    needs!(Way::Root.missing(), machine::writable("/sys"));
+    let place = Place::new(Way::Root);
+    place.lamina(&["run", "-d", "--name", "one", IMAGE, "sleep", "100000"]).ok();
+    let mounts = place.lamina(&["exec", "one", "cat", "/proc/self/mountinfo"]).ok();
+    let device = mounts.lines().next().unwrap().split(' ').nth(2).unwrap();
+    let ahead = std::fs::read_to_string(format!("/sys/class/bdi/{device}/read_ahead_kb")).unwrap();
+    assert_eq!(ahead, "512\n", "{mounts}");
+}
+
 #[test]
 fn owners_are_those_of_the_image_where_there_are_ids_for_them() {
     for way in [Way::Root, Way::ManyIds] {

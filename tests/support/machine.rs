@@ -74,6 +74,12 @@ pub fn filesystem(name: &str) -> Option<String> {
     (!found).then(|| format!("this kernel has no {name}"))
 }
 
+/// Missing: a mount at `path` that can be written to.
+pub fn writable(path: &str) -> Option<String> {
+    let flags = rustix::fs::statvfs(path).ok()?.f_flag;
+    flags.contains(rustix::fs::StatVfsMountFlags::RDONLY).then(|| format!("{path} is mounted read-only"))
+}
+
 /// Missing: a program on the search path (with the directories of administration).
 pub fn program(name: &str) -> Option<String> {
     find_program(name).is_none().then(|| format!("{name} is not installed"))

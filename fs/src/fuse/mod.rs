@@ -5,6 +5,7 @@
 
 pub mod background;
 pub mod detached;
+pub mod read_ahead;
 pub mod session;
 pub mod statistics;
 pub mod usage;

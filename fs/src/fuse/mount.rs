@@ -3,8 +3,8 @@
 //! Owns mount(2), umount2(2) and the choice between them and fusermount3, and taking over a device that somebody else has
 //! mounted. Must not know requests. Invariant: only our own mount is ever unmounted, never one that somebody put on top of it.
 
-use super::fusermount;
 use super::session::SessionError;
+use super::{fusermount, read_ahead};
 use crate::options::{Access, MountSettings};
 use crate::sys::descriptor;
 use nix::errno::Errno;
@@ -12,7 +12,7 @@ use nix::mount::{MntFlags, MsFlags, umount2};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use rustix::fs::{AtFlags, CWD, Statx, StatxFlags, statx};
 use rustix::thread::CapabilitySet;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
@@ -26,10 +26,6 @@ const FUSE_DEVICE: (u32, u32) = (10, 229);
 
 /// More would only fill kernel memory.
 const DESCRIPTORS_MAX: usize = 1 << 20;
-
-/// What the kernel reads ahead of one who reads a file from its beginning. With its own 128 KiB reader and server wait for each other at every request, which takes
-/// half as long again (docs/performance.md).
-const READ_AHEAD_KIB: u32 = 512;
 
 /// Raises the soft limit to the hard one; returns how many descriptors the layers may hold.
 pub(super) fn raise_descriptor_limit() -> Result<usize, SessionError> {
@@ -164,8 +160,7 @@ impl Mounted {
         self.0.as_ref().map_or(Ok(()), Place::unmount)
     }
 
-    /// Has the kernel read ahead by `READ_AHEAD_KIB`, where this user may say so: root of the host. See `read_ahead_kb` in
-    /// Documentation/ABI/testing/sysfs-class-bdi; INIT could only ask for less than the kernel offers.
+    /// Has the kernel read further ahead, where this user may say so. A device that somebody gave us is for him to see to.
     pub(super) fn read_ahead(&self) {
         let Some(place) = &self.0 else { return };
         if let Err(error) = place.read_ahead() {
@@ -180,8 +175,7 @@ impl Place {
         if self.id.is_some_and(|ours| ours != top.stx_mnt_id) {
             return Err(io::Error::other("another mount covers this one"));
         }
-        let file = format!("/sys/class/bdi/{}:{}/read_ahead_kb", top.stx_dev_major, top.stx_dev_minor);
-        fs::write(file, READ_AHEAD_KIB.to_string())
+        read_ahead::raise_at(&top)
     }
 
     fn unmount(&self) -> Result<(), String> {

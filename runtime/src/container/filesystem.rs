@@ -12,7 +12,7 @@ use super::ids::Ids;
 use crate::oci::sync::{Line, Report};
 use crate::oci::{id_maps::IdMaps, init, log};
 use crate::sys::{clone, descriptors};
-use lamina_fs::fuse::{background, detached};
+use lamina_fs::fuse::{background, detached, read_ahead};
 use lamina_fs::options::{Environment, Invocation, Options, ProgramName};
 use nix::sched::{CloneFlags, unshare};
 use rustix::fs::{Gid, Uid};
@@ -163,7 +163,12 @@ fn attend(server: Pid, line: &Line, ids: &Ids, receiving: &OwnedFd, report: Owne
     let process = pidfd_open(server, PidfdFlags::empty());
     let process = process.map_err(|errno| sentence(format!("open process {server}: {errno}")))?;
     match background::hear(File::from(report)) {
-        Ok(None) => Ok(Filesystem { server, process, device, mount }),
+        Ok(None) => {
+            if let Err(error) = read_ahead::raise(&mount) {
+                log::debug(&format!("the kernel's own measure of reading ahead stays: {error}"));
+            }
+            Ok(Filesystem { server, process, device, mount })
+        }
         // The program could not be executed, and said so here.
         Ok(Some(said)) if said.is_empty() => match line.wait()? {
             Report::Failed(reason) => Err(sentence(reason)),
