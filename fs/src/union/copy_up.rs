@@ -294,7 +294,7 @@ impl Union {
         }
         self.descriptors.insert(dir.number, Use::Dir(LayerId::UPPER), fd);
         // It was just made: the upper layer says nothing in it yet.
-        *dir.upper_names.write() = Some(HashSet::new());
+        *dir.known_names().upper.write() = Some(HashSet::new());
         let mut state = dir.state.write();
         state.copied(UpperFile { dev: found.dev, ino: found.ino });
         state.names_mtime = Some(shape.mtime);

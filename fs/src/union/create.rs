@@ -271,7 +271,7 @@ impl Union {
         self.entered(&inode, Some(found));
         if inode.is_dir() {
             // It was just made: the upper layer says nothing in it yet.
-            *inode.upper_names.write() = Some(HashSet::new());
+            *inode.known_names().upper.write() = Some(HashSet::new());
         }
         inode
     }

@@ -13,8 +13,8 @@ use parking_lot::{Mutex, RwLock};
 use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 /// The number by which the kernel knows a file.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
@@ -170,12 +170,7 @@ pub struct Inode {
     pub copying: Mutex<()>,
     /// For a directory: held while its names are looked up (shared) or changed.
     pub children: RwLock<()>,
-    /// For a directory: what its lower layers list, once that is known.
-    pub lower_names: RwLock<Option<Arc<LowerNames>>>,
-    /// For a directory: every name that its upper layer may say anything of, once that is known.
-    pub upper_names: RwLock<Option<HashSet<OsString>>>,
-    /// For a directory: the last name that was asked for and that its lower layers do not have.
-    missing_below: Mutex<Option<Box<OsStr>>>,
+    known_names: OnceLock<Box<KnownNames>>,
     /// What of it the usage of the upper layer counts.
     pub share: Share,
     /// It was lent, see `lend`.
@@ -184,6 +179,17 @@ pub struct Inode {
     pub unwatched: AtomicBool,
     lookups: AtomicU64,
     opens: AtomicU32,
+}
+
+/// What is known of the names in a directory. Most inodes are no directory, and do not pay for it.
+#[derive(Default)]
+pub struct KnownNames {
+    /// What its lower layers list, once that is known.
+    pub lower: RwLock<Option<Arc<LowerNames>>>,
+    /// Every name that its upper layer may say anything of, once that is known.
+    pub upper: RwLock<Option<HashSet<OsString>>>,
+    /// The last name that was asked for and that its lower layers do not have.
+    missing_below: Mutex<Option<Box<OsStr>>>,
     askings: AtomicU64,
 }
 
@@ -209,15 +215,12 @@ impl Inode {
             state: RwLock::new(state),
             copying: Mutex::new(()),
             children: RwLock::new(()),
-            lower_names: RwLock::new(None),
-            upper_names: RwLock::new(None),
-            missing_below: Mutex::new(None),
+            known_names: OnceLock::new(),
             share: Share::new(None),
             lent: AtomicBool::new(false),
             unwatched: AtomicBool::new(false),
             lookups: AtomicU64::new(0),
             opens: AtomicU32::new(0),
-            askings: AtomicU64::new(0),
         }
     }
 
@@ -273,24 +276,29 @@ impl Inode {
         self.lookups.load(Ordering::Relaxed)
     }
 
+    /// For a directory.
+    pub fn known_names(&self) -> &KnownNames {
+        self.known_names.get_or_init(Box::default)
+    }
+
     /// Counts a lookup in a directory that every layer was asked for.
     pub fn ask(&self) {
-        self.askings.fetch_add(1, Ordering::Relaxed);
+        self.known_names().askings.fetch_add(1, Ordering::Relaxed);
     }
 
     /// How many lookups every layer was asked for.
     pub fn asked(&self) -> u64 {
-        self.askings.load(Ordering::Relaxed)
+        self.known_names().askings.load(Ordering::Relaxed)
     }
 
     /// Whether this is the name that the lower layers were last found not to have. They never change, so it stays true.
     pub fn is_missing_below(&self, name: &OsStr) -> bool {
-        self.missing_below.lock().as_deref() == Some(name)
+        self.known_names().missing_below.lock().as_deref() == Some(name)
     }
 
     /// The lower layers do not have this name.
     pub fn note_missing_below(&self, name: &OsStr) {
-        *self.missing_below.lock() = Some(name.into());
+        *self.known_names().missing_below.lock() = Some(name.into());
     }
 
     /// Counts an open; returns how many there are now.

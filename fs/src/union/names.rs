@@ -164,7 +164,7 @@ impl Union {
 
     /// The table of a directory's lower layers, where it is worth having by now.
     pub(super) fn lower_names(&self, dir: &Arc<Inode>) -> Result<Option<Arc<LowerNames>>> {
-        if let Some(names) = &*dir.lower_names.read() {
+        if let Some(names) = &*dir.known_names().lower.read() {
             return Ok(Some(names.clone()));
         }
         let names: u64 = dir.lower_parts().iter().map(|part| part.stat.size / BYTES_PER_NAME).sum();
@@ -176,7 +176,7 @@ impl Union {
 
     /// The table of a directory's lower layers.
     pub(super) fn merge_lower_names(&self, dir: &Arc<Inode>) -> Result<Arc<LowerNames>> {
-        if let Some(names) = &*dir.lower_names.read() {
+        if let Some(names) = &*dir.known_names().lower.read() {
             return Ok(names.clone());
         }
         let mut merger =
@@ -192,14 +192,14 @@ impl Union {
         }
         let Merger { names, places, hasher, .. } = merger;
         let names = Arc::new(LowerNames { names, places, hasher });
-        *dir.lower_names.write() = Some(names.clone());
+        *dir.known_names().lower.write() = Some(names.clone());
         self.tables.added(dir, names.len());
         Ok(names)
     }
 
     /// Whether the upper layer may say anything of a name.
     pub(super) fn may_be_upper(&self, dir: &Arc<Inode>, name: &OsStr) -> Result<bool> {
-        if let Some(names) = &*dir.upper_names.read() {
+        if let Some(names) = &*dir.known_names().upper.read() {
             return Ok(names.contains(name));
         }
         let guess = dir.state.read().upper_size / BYTES_PER_NAME;
@@ -211,7 +211,7 @@ impl Union {
         let names: HashSet<OsString> = shown.chain(listing.hidden).collect();
         let answer = names.contains(name);
         self.tables.added(dir, names.len());
-        *dir.upper_names.write() = Some(names);
+        *dir.known_names().upper.write() = Some(names);
         Ok(answer)
     }
 
@@ -221,7 +221,7 @@ impl Union {
         let changing = self.changing(dir);
         dir.state.write().names_mtime = None;
         let grown = {
-            let mut names = dir.upper_names.write();
+            let mut names = dir.known_names().upper.write();
             let Some(names) = names.as_mut() else { return changing };
             match names.insert(name.to_owned()) {
                 true => names.len(),
@@ -277,8 +277,8 @@ impl Tables {
             held = self.held.fetch_sub(*names, Ordering::Relaxed) - *names;
             oldest.pop_front();
             if let Some(dir) = alive {
-                *dir.lower_names.write() = None;
-                *dir.upper_names.write() = None;
+                *dir.known_names().lower.write() = None;
+                *dir.known_names().upper.write() = None;
             }
         }
     }

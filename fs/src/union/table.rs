@@ -97,7 +97,12 @@ impl InodeTable {
                 break inode;
             }
         };
-        inode.state.write().identities.push(identity);
+        {
+            let identities = &mut inode.state.write().identities;
+            // Nearly every inode stays with one.
+            identities.reserve_exact(1);
+            identities.push(identity);
+        }
         match slot {
             Entry::Occupied(mut known) => {
                 known.insert(inode.number);
