@@ -54,7 +54,9 @@ fuzz-deps: deps
 	@command -v c++ >/dev/null || ! command -v apt-get >/dev/null || [ "$$(id -u)" != 0 ] || \
 		DEBIAN_FRONTEND=noninteractive apt-get -qq -o Dpkg::Use-Pty=0 install --no-install-recommends g++ >/dev/null
 
+# fuzz/ is a workspace of its own: what can be seen without building it is that its lock file fits.
 check:
+	cargo metadata --quiet --locked --format-version 1 --manifest-path fuzz/Cargo.toml >/dev/null
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --quiet -- -D warnings
 	cargo test --quiet --workspace --exclude lamina-tests --lib --bins
