@@ -276,7 +276,7 @@ impl Inode {
         self.lookups.load(Ordering::Relaxed)
     }
 
-    /// For a directory.
+    /// What is known of its names; for a directory.
     pub fn known_names(&self) -> &KnownNames {
         self.known_names.get_or_init(Box::default)
     }
