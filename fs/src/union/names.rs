@@ -337,4 +337,19 @@ mod tests {
         let names = merge(&[&[("d", D), ("-d", D)], &[("d", D)]]);
         assert_eq!(asked(&names, "d"), [1]);
     }
+
+    #[test]
+    fn the_oldest_table_goes_when_all_hold_too_much() {
+        use crate::union::inode::{Below, InodeNumber, State};
+        let dir = |number| {
+            let dir = Inode::new(InodeNumber(number), Kind::Directory, Below::Nothing, None, State::default());
+            *dir.known_names().upper.write() = Some(HashSet::new());
+            Arc::new(dir)
+        };
+        let dirs = [dir(2), dir(3), dir(4)];
+        let tables = Tables::default();
+        dirs.iter().for_each(|dir| tables.added(dir, NAMES_MAX / 2));
+        let known = dirs.each_ref().map(|dir| dir.known_names().upper.read().is_some());
+        assert_eq!(known, [false, true, true]);
+    }
 }
